@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# All checks that a change must pass, in the order of how soon they tell. Stops at the first that fails.
+set -euo pipefail
+scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+cd "$scripts/.."
+
+# shellcheck source=scripts/toolchain.sh
+. "$scripts/toolchain.sh"
+for component in fmt clippy; do
+    if ! cargo "$component" --version >/dev/null 2>&1; then
+        echo "seghead: cargo $component not found: rustup component add rustfmt clippy" >&2
+        exit 1
+    fi
+done
+"$scripts/adapter.sh"
+
+step() {
+    local name=$1
+    shift
+    echo "==> $name: $*"
+    "$@" || {
+        echo "check.sh: failed: $name" >&2
+        exit 1
+    }
+}
+
+# The crate must hold every shader and both licences, and nothing that a build does not use.
+package() {
+    local listing wanted file missing=0
+    cargo package -p seghead --locked --allow-dirty --no-verify --quiet || return 1
+    listing=$(cargo package -p seghead --locked --allow-dirty --list) || return 1
+    listing=${listing//\\//} # Windows
+    wanted=$(find shaders -name '*.wgsl' | grep .) || return 1
+    for file in $wanted src/lib.rs README.md CHANGELOG.md LICENSE-APACHE LICENSE-MIT; do
+        if ! grep -qxF "$file" <<<"$listing"; then
+            echo "not in the package: $file" >&2
+            missing=1
+        fi
+    done
+    if grep -vE '^(src/.*\.rs|shaders/.*\.wgsl|examples/.*\.rs|README\.md|CHANGELOG\.md|LICENSE-(APACHE|MIT)|Cargo\.(toml|toml\.orig|lock)|\.cargo_vcs_info\.json)$' <<<"$listing"; then
+        echo "in the package without need: the files above" >&2
+        missing=1
+    fi
+    return "$missing"
+}
+
+step format cargo fmt --all --check
+step clippy cargo clippy --workspace --all-targets --locked -- -D warnings
+step test cargo test --workspace --locked
+step doc env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+step package package
+echo "check.sh: all passed"

@@ -1,0 +1,174 @@
+// Cross-entropy straight from the logits x of a pixel and its target class t, as PyTorch defines it:
+//
+//   loss = (1 − ε) · w[t] · (log Σ exp(x) − x[t])  +  ε / C · Σ_c w[c] · (log Σ exp(x) − x[c])
+//
+// with class weights w (1 without) and label smoothing ε (0 without). log Σ exp(x) − x[c] is computed as
+// (maximum − x[c]) + log Σ exp(x − maximum): no probability is formed, nothing overflows, nothing underflows to log 0.
+// A pixel whose target is the ignore index has loss 0 and weight 0. A target that is neither a class nor the ignore
+// index makes the pixel's loss, and every reduction over it, NaN, and its position is reported.
+//
+// `pixels`: an invocation owns GROUPS groups a workgroup apart and leaves one partial sum; with PER_PIXEL it writes the
+// losses too. `partials` adds FAN partial sums an invocation, as often as it takes; `finish`, a single invocation, adds
+// the last ones and divides for the mean. The order of the additions depends on the shape alone, so the same input
+// gives the same bits; no atomics, no barriers.
+//
+// logits: [N, C, plane_stride], targets and losses: [N, map_stride], class_weights: [C], partial sums: [partials]
+
+struct Partial {
+  loss: f32,
+  weight: f32,        // Σ w[t], the denominator of the mean
+  valid: u32,         // pixels that were not ignored
+  first_invalid: u32, // image · H · W + pixel of the first target that is no class, or NONE
+}
+
+const NONE: u32 = 0xffffffffu;
+const GROUPS: u32 = 4u;
+const FAN: u32 = 64u;
+
+@group(0) @binding(3) var<storage, read> targets: array<Labels>;
+@group(0) @binding(4) var<storage, read> class_weights: array<f32>;
+@group(0) @binding(5) var<storage, read_write> losses: array<vec4<f32>>;
+@group(0) @binding(6) var<storage, read_write> partials_out: array<Partial>;
+@group(0) @binding(7) var<storage, read> partials_in: array<Partial>;
+
+@compute @workgroup_size(WORKGROUP)
+fn pixels(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  let position = invocation(workgroup, local);
+  if position >= params.partials {
+    return;
+  }
+  var loss = vec4(0.0);
+  var weight = vec4(0.0);
+  var valid = vec4(0u);
+  var first_invalid = vec4(NONE);
+  let first_group = (position - local) * GROUPS + local;
+  for (var k = 0u; k < GROUPS; k++) {
+    let group = first_group + k * WORKGROUP;
+    if group >= (params.pixels + 3u) / 4u {
+      break;
+    }
+    let at = (workgroup.z * params.map_stride) / 4u + group;
+    let classes = unpack_labels(targets[at]);
+    let pixel = group * 4u + vec4(0u, 1u, 2u, 3u);
+    let ignored = vec4(params.has_ignore_index != 0u) & (classes == vec4(params.ignore_index));
+    let counted = (pixel < vec4(params.pixels)) & !ignored;
+    let invalid = counted & (classes >= vec4(params.classes));
+
+    let group_loss = losses_of(workgroup.z * params.image_stride + group * 4u, classes);
+    var group_weight = vec4(1.0);
+    if CLASS_WEIGHTS {
+      group_weight = weights_of(classes);
+    }
+    loss += select(vec4(0.0), group_loss, counted);
+    weight += select(vec4(0.0), group_weight, counted);
+    valid += select(vec4(0u), vec4(1u), counted);
+    let image_position = workgroup.z * params.pixels + pixel;
+    first_invalid = min(first_invalid, select(vec4(NONE), image_position, invalid));
+    if PER_PIXEL {
+      losses[at] = select(select(vec4(0.0), group_loss, counted), vec4(params.nan), invalid);
+    }
+  }
+  partials_out[workgroup.z * params.partials + position] = Partial(
+    (loss.x + loss.y) + (loss.z + loss.w),
+    (weight.x + weight.y) + (weight.z + weight.w),
+    (valid.x + valid.y) + (valid.z + valid.w),
+    min(min(first_invalid.x, first_invalid.y), min(first_invalid.z, first_invalid.w)),
+  );
+}
+
+// The losses of a group; a class out of range has some loss that the caller leaves out.
+fn losses_of(first: u32, classes: vec4<u32>) -> vec4<f32> {
+  var maximum = load(first);
+  var sum = vec4(0.0);
+  var chosen = vec4(0.0);
+  if CLASSES != 0u {
+    var largest = magnitude(maximum);
+    var element = first;
+    for (var c = 1u; c < class_count(); c++) {
+      element += params.plane_stride;
+      let x = load(element);
+      maximum = max(maximum, x);
+      largest = max(largest, magnitude(x));
+    }
+    element = first;
+    for (var c = 0u; c < class_count(); c++) {
+      let x = load(element);
+      sum += exp(x - maximum);
+      chosen = select(chosen, x, classes == vec4(c));
+      element += params.plane_stride;
+    }
+    if any(largest >= vec4(NOT_FINITE)) {
+      let exact = exact_statistics(first);
+      maximum = exact.maximum;
+      sum = exact.sum;
+    }
+  } else {
+    let found = online_statistics(first);
+    maximum = found.maximum;
+    sum = found.sum;
+    let element = first + min(classes, vec4(params.classes - 1u)) * params.plane_stride + vec4(0u, 1u, 2u, 3u);
+    let inside = min(element, vec4(params.elements - 1u));
+    chosen = vec4(load_one(inside.x), load_one(inside.y), load_one(inside.z), load_one(inside.w));
+  }
+  let log_sum = log(sum);
+  var loss = (maximum - chosen) + log_sum;
+  if CLASS_WEIGHTS {
+    loss *= weights_of(classes);
+  }
+  if LABEL_SMOOTHING {
+    var others = vec4(0.0);
+    var element = first;
+    for (var c = 0u; c < class_count(); c++) {
+      var other = (maximum - load(element)) + log_sum;
+      if CLASS_WEIGHTS {
+        other *= class_weights[c];
+      }
+      others += other;
+      element += params.plane_stride;
+    }
+    let e = params.label_smoothing;
+    loss = (1.0 - e) * loss + e / f32(params.classes) * others;
+  }
+  return loss;
+}
+
+fn weights_of(classes: vec4<u32>) -> vec4<f32> {
+  let at = min(classes, vec4(params.classes - 1u));
+  return vec4(class_weights[at.x], class_weights[at.y], class_weights[at.z], class_weights[at.w]);
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn partials(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  let sums = (params.partials + FAN - 1u) / FAN;
+  let position = invocation(workgroup, local);
+  if position < sums {
+    partials_out[position] = add_partials(position, sums);
+  }
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn finish(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  if local != 0u {
+    return;
+  }
+  var total = add_partials(0u, 1u);
+  let mean = params.reduction == 1u;
+  if total.first_invalid != NONE || (mean && total.weight == 0.0) {
+    total.loss = params.nan;
+  } else if mean {
+    total.loss /= total.weight;
+  }
+  partials_out[0] = total;
+}
+
+fn add_partials(first: u32, stride: u32) -> Partial {
+  var total = Partial(0.0, 0.0, 0u, NONE);
+  for (var i = first; i < params.partials; i += stride) {
+    let partial = partials_in[i];
+    total.loss += partial.loss;
+    total.weight += partial.weight;
+    total.valid += partial.valid;
+    total.first_invalid = min(total.first_invalid, partial.first_invalid);
+  }
+  return total;
+}

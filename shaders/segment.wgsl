@@ -1,0 +1,255 @@
+// Upsampled labels from low-resolution logits: every pixel of the result interpolates the logits bilinearly and takes
+// the class with the largest, the first of equals; with CONFIDENCE also its softmax probability. The upsampled logits
+// live in registers only.
+//
+// Source coordinates are exact fractions of integers (see Params), clamped to the image as in PyTorch.
+//
+// `upscale`, where neither axis shrinks: an invocation owns 4 × 4 pixels, which all read the same TAPS × TAPS logits
+// of a class. A pixel's weight for a tap is the hat max(1 − |distance|, 0), a product of one factor per axis: the rows
+// of taps are interpolated along x once, for four columns in a vec4, and then combined along y for four rows.
+// `resize`, for any scale: an invocation owns four pixels of a row with four taps each.
+//
+// The hat gives taps that a pixel does not touch the weight 0, and 0 · Inf is NaN: where a tap of a block is not
+// finite, its pixels are done again one by one from the four taps that are theirs.
+//
+// logits: [N, C, in_height · in_width], labels and confidence: [N, out_height, out_row_stride]
+
+@group(0) @binding(3) var<storage, read_write> labels: array<Labels>;
+@group(0) @binding(4) var<storage, read_write> confidence: array<vec4<f32>>;
+
+// Where a coordinate of the result reads along one axis: between `index` and the next one.
+struct Source {
+  index: u32,
+  next: u32,
+  fraction: f32,
+}
+
+fn source_row(y: u32) -> Source {
+  let position = min(y, params.out_height - 1u) + params.out_row;
+  return source(params.y_numerator * position, params.y_offset, params.y_denominator, params.in_height);
+}
+
+fn source_column(x: u32) -> Source {
+  let position = min(x, params.out_width - 1u);
+  return source(params.x_numerator * position, params.x_offset, params.x_denominator, params.in_width);
+}
+
+fn source(scaled: u32, offset: i32, denominator: u32, size: u32) -> Source {
+  let numerator = u32(max(i32(scaled) + offset, 0));
+  let quotient = numerator / denominator;
+  let index = min(quotient, size - 1u);
+  return Source(index, min(index + 1u, size - 1u), f32(numerator - quotient * denominator) / f32(denominator));
+}
+
+// The best class so far of four pixels, and Σ exp(x − maximum) over the classes so far.
+struct Best {
+  maximum: vec4<f32>,
+  label: vec4<u32>,
+  sum: vec4<f32>,
+}
+
+fn first_class(x: vec4<f32>) -> Best {
+  return Best(x, vec4(0u), vec4(1.0));
+}
+
+fn next_class(best: Best, x: vec4<f32>, c: u32) -> Best {
+  let greater = x > best.maximum;
+  var sum = best.sum;
+  if CONFIDENCE {
+    let e = exp(-abs(x - best.maximum));
+    sum = select(sum + e, sum * e + 1.0, greater);
+  }
+  return Best(select(best.maximum, x, greater), select(best.label, vec4(c), greater), sum);
+}
+
+fn write(image: u32, row: u32, column: u32, best: Best) {
+  let at = (image * params.map_stride + row * params.out_row_stride + column) / 4u;
+  labels[at] = pack_labels(best.label);
+  if CONFIDENCE {
+    confidence[at] = 1.0 / best.sum;
+  }
+}
+
+// The weights of TAPS neighbouring taps, from that of lane 0 on, for four neighbouring pixels along an axis.
+fn hat_weights(a: Source, b: Source, c: Source, d: Source) -> array<vec4<f32>, TAPS> {
+  let distance = vec4<f32>(vec4(a.index, b.index, c.index, d.index) - vec4(a.index))
+    + vec4(a.fraction, b.fraction, c.fraction, d.fraction);
+  var weights: array<vec4<f32>, TAPS>;
+  for (var k = 0u; k < TAPS; k++) {
+    weights[k] = max(1.0 - abs(distance - f32(k)), vec4(0.0));
+  }
+  return weights;
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn upscale(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  let blocks = params.out_row_stride / 4u;
+  let block = invocation(workgroup, local);
+  let row = block / blocks * 4u;
+  let column = block % blocks * 4u;
+  if row >= params.out_height {
+    return;
+  }
+  let top = source_row(row);
+  let left = source_column(column);
+  let wy = hat_weights(top, source_row(row + 1u), source_row(row + 2u), source_row(row + 3u));
+  let wx = hat_weights(left, source_column(column + 1u), source_column(column + 2u), source_column(column + 3u));
+  var rows: array<u32, TAPS>;
+  var columns: array<u32, TAPS>;
+  let image = workgroup.z * params.image_stride;
+  for (var k = 0u; k < TAPS; k++) {
+    rows[k] = image + (min(top.index + k, params.in_height - 1u) - params.in_row) * params.in_width;
+    columns[k] = min(left.index + k, params.in_width - 1u);
+  }
+
+  var best0: Best;
+  var best1: Best;
+  var best2: Best;
+  var best3: Best;
+  var largest = 0u;
+  var plane = 0u;
+  for (var c = 0u; c < class_count(); c++) {
+    var x0 = vec4(0.0);
+    var x1 = vec4(0.0);
+    var x2 = vec4(0.0);
+    var x3 = vec4(0.0);
+    for (var ky = 0u; ky < TAPS; ky++) {
+      var x = vec4(0.0);
+      for (var kx = 0u; kx < TAPS; kx++) {
+        let tap = load_one(plane + rows[ky] + columns[kx]);
+        x += wx[kx] * tap;
+        largest = max(largest, bitcast<u32>(tap) & 0x7fffffffu);
+      }
+      x0 += wy[ky].x * x;
+      x1 += wy[ky].y * x;
+      x2 += wy[ky].z * x;
+      x3 += wy[ky].w * x;
+    }
+    if c == 0u {
+      best0 = first_class(x0);
+      best1 = first_class(x1);
+      best2 = first_class(x2);
+      best3 = first_class(x3);
+    } else {
+      best0 = next_class(best0, x0, c);
+      best1 = next_class(best1, x1, c);
+      best2 = next_class(best2, x2, c);
+      best3 = next_class(best3, x3, c);
+    }
+    plane += params.plane_stride;
+  }
+  if largest >= NOT_FINITE {
+    best0 = exact_best(image, row, column);
+    best1 = exact_best(image, row + 1u, column);
+    best2 = exact_best(image, row + 2u, column);
+    best3 = exact_best(image, row + 3u, column);
+  }
+  write(workgroup.z, row, column, best0);
+  if row + 1u < params.out_height {
+    write(workgroup.z, row + 1u, column, best1);
+  }
+  if row + 2u < params.out_height {
+    write(workgroup.z, row + 2u, column, best2);
+  }
+  if row + 3u < params.out_height {
+    write(workgroup.z, row + 3u, column, best3);
+  }
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn resize(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  let groups = params.out_row_stride / 4u;
+  let group = invocation(workgroup, local);
+  let row = group / groups;
+  let column = group % groups * 4u;
+  if row >= params.out_height {
+    return;
+  }
+  let image = workgroup.z * params.image_stride;
+  let taps = taps_of(image, row, column);
+  var best: Best;
+  var largest = vec4(0u);
+  var plane = 0u;
+  for (var c = 0u; c < class_count(); c++) {
+    let x = sample(taps, plane);
+    if c == 0u {
+      best = first_class(x);
+    } else {
+      best = next_class(best, x, c);
+    }
+    largest = max(largest, magnitude(x));
+    plane += params.plane_stride;
+  }
+  if any(largest >= vec4(NOT_FINITE)) {
+    best = exact_best(image, row, column);
+  }
+  write(workgroup.z, row, column, best);
+}
+
+// The four taps of each of four neighbouring pixels of a row.
+struct Taps {
+  top: u32, // the element that the upper row of taps starts with
+  bottom: u32,
+  left: vec4<u32>,
+  right: vec4<u32>,
+  fy: f32,
+  fx: vec4<f32>,
+}
+
+fn taps_of(image: u32, row: u32, column: u32) -> Taps {
+  let y = source_row(row);
+  let a = source_column(column);
+  let b = source_column(column + 1u);
+  let c = source_column(column + 2u);
+  let d = source_column(column + 3u);
+  return Taps(
+    image + (y.index - params.in_row) * params.in_width,
+    image + (y.next - params.in_row) * params.in_width,
+    vec4(a.index, b.index, c.index, d.index),
+    vec4(a.next, b.next, c.next, d.next),
+    y.fraction,
+    vec4(a.fraction, b.fraction, c.fraction, d.fraction),
+  );
+}
+
+fn sample(taps: Taps, plane: u32) -> vec4<f32> {
+  let top = mix_columns(taps, plane + taps.top);
+  let bottom = mix_columns(taps, plane + taps.bottom);
+  return (1.0 - taps.fy) * top + taps.fy * bottom;
+}
+
+fn mix_columns(taps: Taps, row: u32) -> vec4<f32> {
+  let l = taps.left + row;
+  let r = taps.right + row;
+  let left = vec4(load_one(l.x), load_one(l.y), load_one(l.z), load_one(l.w));
+  let right = vec4(load_one(r.x), load_one(r.y), load_one(r.z), load_one(r.w));
+  return (1.0 - taps.fx) * left + taps.fx * right;
+}
+
+// Four pixels of a row, in two walks over the classes that heed special values, as argmax and softmax have them.
+fn exact_best(image: u32, row: u32, column: u32) -> Best {
+  let taps = taps_of(image, row, column);
+  var maximum = sample(taps, 0u);
+  var top = order4(maximum);
+  var label = vec4(0u);
+  var plane = 0u;
+  for (var c = 1u; c < class_count(); c++) {
+    plane += params.plane_stride;
+    let x = sample(taps, plane);
+    let key = order4(x);
+    label = select(label, vec4(c), key > top);
+    maximum = select(maximum, x, key > top);
+    top = max(top, key);
+  }
+  var sum = vec4(0.0);
+  if CONFIDENCE {
+    plane = 0u;
+    for (var c = 0u; c < class_count(); c++) {
+      let x = sample(taps, plane);
+      sum += select(exp(x - maximum), vec4(0.0), magnitude(x) >= vec4(NOT_FINITE));
+      plane += params.plane_stride;
+    }
+    sum = select(sum, vec4(params.nan), magnitude(maximum) >= vec4(NOT_FINITE));
+  }
+  return Best(maximum, label, sum);
+}

@@ -1,0 +1,182 @@
+use wgpu::{Backends, BufferUsages};
+
+/// What can go wrong, one variant a cause, with the numbers that tell why.
+///
+/// Every message is one line: it names the thing, what was expected and what was found.
+///
+/// ```
+/// use seghead::{Error, Logits};
+/// let error = Logits::chw(0, 4, 4).unwrap_err();
+/// assert!(matches!(error, Error::Empty { what: "classes" }));
+/// assert_eq!(error.to_string(), "classes: expected at least 1, found 0");
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No adapter of the backends that were tried answers to the name that was asked for.
+    #[error("{}", no_adapter(*.tried, .name.as_deref(), .found))]
+    NoAdapter {
+        /// The backends that were tried.
+        tried: Backends,
+        /// The part of the name that was asked for, if any.
+        name: Option<String>,
+        /// The names of the adapters that are there.
+        found: Vec<String>,
+    },
+
+    /// The adapter refused to open a device.
+    #[error("adapter {adapter:?} opened no device: {source}")]
+    RequestDevice {
+        /// The name of the adapter.
+        adapter: String,
+        /// What wgpu says about it.
+        source: wgpu::RequestDeviceError,
+    },
+
+    /// A dimension is zero.
+    #[error("{what}: expected at least 1, found 0")]
+    Empty {
+        /// The dimension.
+        what: &'static str,
+    },
+
+    /// A size that the arithmetic of the kernels, or a limit of the device, does not reach.
+    #[error("{what}: {needed} needed, but the limit is {limit}")]
+    Limit {
+        /// The thing whose limit is passed, with its unit.
+        what: &'static str,
+        /// What would be needed.
+        needed: u64,
+        /// What there is.
+        limit: u64,
+    },
+
+    /// A slice on the host, or a vector of parameters, has the wrong number of elements.
+    #[error("{what}: expected {expected} elements, found {found}")]
+    Length {
+        /// The slice.
+        what: &'static str,
+        /// The number of elements that the shape asks for.
+        expected: u64,
+        /// The number of elements that there are.
+        found: u64,
+    },
+
+    /// A parameter is outside its range.
+    #[error("{what}: expected {expected}, found {found}")]
+    Value {
+        /// The parameter.
+        what: &'static str,
+        /// Its range, in words.
+        expected: &'static str,
+        /// The value that was given.
+        found: f64,
+    },
+
+    /// A binding is smaller than the shape asks for, or reaches beyond its buffer.
+    #[error("buffer of {what}: {needed} bytes needed from offset {offset}, found {found}")]
+    BufferTooSmall {
+        /// What the buffer holds.
+        what: &'static str,
+        /// Where the binding starts, in bytes.
+        offset: u64,
+        /// The bytes that the shape asks for.
+        needed: u64,
+        /// The bytes that there are.
+        found: u64,
+    },
+
+    /// A binding starts where this device cannot bind.
+    #[error("buffer of {what}: offset {offset} is no multiple of {alignment}")]
+    Misaligned {
+        /// What the buffer holds.
+        what: &'static str,
+        /// Where the binding starts, in bytes.
+        offset: u64,
+        /// What the device asks for, in bytes.
+        alignment: u64,
+    },
+
+    /// A buffer was created without a usage that it needs here.
+    #[error("buffer of {what}: expected usage {needed:?}, found {found:?}")]
+    Usage {
+        /// What the buffer holds.
+        what: &'static str,
+        /// The usage that is needed.
+        needed: BufferUsages,
+        /// The usages that the buffer has.
+        found: BufferUsages,
+    },
+
+    /// A buffer that is written is also read by the same dispatch, or written twice in overlapping ranges.
+    ///
+    /// WebGPU tracks whole buffers: a dispatch cannot read one range of a buffer and write another.
+    #[error("{written} and {other}: expected separate buffers, found the same one")]
+    Aliased {
+        /// What the written buffer holds.
+        written: &'static str,
+        /// What the other one holds.
+        other: &'static str,
+    },
+
+    /// The classes do not fit the integer type of the labels.
+    #[error("labels of {bits} bits: expected at most {limit} classes, found {classes}")]
+    LabelType {
+        /// The width of a label.
+        bits: u32,
+        /// The number of classes that such labels tell apart.
+        limit: u32,
+        /// The number of classes that there are.
+        classes: u32,
+    },
+
+    /// A target label is neither a class nor the ignore index.
+    #[error("target[{position}]: expected a class below {classes} or the ignore index, found label {label}")]
+    Label {
+        /// The index of the first such pixel in the target, images one after another.
+        position: u64,
+        /// The label there.
+        label: i64,
+        /// The number of classes.
+        classes: u32,
+    },
+
+    /// The device has no memory for a buffer of this size.
+    #[error("out of memory: {bytes} bytes for {what}")]
+    OutOfMemory {
+        /// What the buffer should hold.
+        what: &'static str,
+        /// Its size.
+        bytes: u64,
+    },
+
+    /// A staging buffer could not be mapped, for example because the device was lost.
+    #[error("read-back failed: {0}")]
+    Map(#[from] wgpu::BufferAsyncError),
+
+    /// The mapped bytes of a staging buffer could not be viewed.
+    #[error("read-back failed: {0}")]
+    MapRange(#[from] wgpu::MapRangeError),
+
+    /// The device stopped before it had called back.
+    #[error("read-back failed: the device went away before it answered")]
+    Abandoned,
+
+    /// Waiting for the device failed.
+    #[error("waiting for the device failed: {0}")]
+    Poll(#[from] wgpu::PollError),
+}
+
+fn no_adapter(tried: Backends, name: Option<&str>, found: &[String]) -> String {
+    let tried: Vec<_> = tried.iter_names().map(|(name, _)| name.to_lowercase()).collect();
+    let tried = if tried.is_empty() { "none that this build knows".to_owned() } else { tried.join(", ") };
+    match name {
+        Some(name) if !found.is_empty() => {
+            format!("no GPU adapter has {name:?} in its name (backends tried: {tried}): found {}", found.join(", "))
+        }
+        _ => format!(
+            "no GPU adapter found (backends tried: {tried}): install a graphics driver, or a software \
+             one (Debian, Ubuntu, Fedora: mesa-vulkan-drivers; Arch: vulkan-swrast)"
+        ),
+    }
+}

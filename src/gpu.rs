@@ -1,0 +1,258 @@
+use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
+
+use wgpu::{Backend, Backends, DeviceType, Features, PollType, PowerPreference};
+
+use crate::Error;
+use crate::kernel::{Binding, Pipeline, PipelineKey};
+
+/// Which adapter [`Gpu::headless`] should take.
+///
+/// What is left open is taken from the environment as in any wgpu program (`WGPU_BACKEND`, a comma-separated list,
+/// and `WGPU_ADAPTER_NAME`), then from what the machine has.
+///
+/// ```
+/// use seghead::{Gpu, GpuOptions, wgpu::PowerPreference};
+/// let options = GpuOptions { power_preference: PowerPreference::LowPower, ..GpuOptions::default() };
+/// println!("{}", Gpu::headless_blocking(&options)?.adapter_info().name);
+/// # Ok::<(), seghead::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GpuOptions {
+    /// The backends to try; `None` means `WGPU_BACKEND`, or else all.
+    pub backends: Option<Backends>,
+    /// A part of the adapter's name, in any case; `None` means `WGPU_ADAPTER_NAME`, or else any.
+    pub adapter_name: Option<String>,
+    /// [`LowPower`](PowerPreference::LowPower) takes an integrated GPU before a discrete one, anything else the
+    /// discrete one first. A software adapter comes last either way.
+    pub power_preference: PowerPreference,
+}
+
+impl GpuOptions {
+    fn backends(&self) -> Backends {
+        self.backends.or_else(Backends::from_env).unwrap_or(Backends::all())
+    }
+
+    fn adapter_name(&self) -> Option<String> {
+        let from_env = || std::env::var("WGPU_ADAPTER_NAME").ok().filter(|name| !name.is_empty());
+        self.adapter_name.clone().or_else(from_env)
+    }
+}
+
+/// A device to record for, with the pipelines that were compiled for it.
+///
+/// Cheap to clone and usable from several threads: clones share the device and the pipelines. Every operator takes
+/// one. [`headless`](Self::headless) opens a device of its own; an application that has one hands it over with
+/// [`from_wgpu`](Self::from_wgpu).
+///
+/// ```
+/// use seghead::{Gpu, GpuOptions};
+/// let gpu = Gpu::headless_blocking(&GpuOptions::default())?;
+/// println!("{} ({})", gpu.adapter_info().name, gpu.adapter_info().backend);
+/// # Ok::<(), seghead::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Gpu {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    info: wgpu::AdapterInfo,
+    limits: wgpu::Limits,
+    features: Features,
+    pipelines: Mutex<Vec<(PipelineKey, Arc<OnceLock<Pipeline>>)>>,
+    placeholders: [OnceLock<wgpu::Buffer>; 2],
+}
+
+impl Gpu {
+    /// Opens a device on an adapter of this machine, a real GPU if there is one.
+    ///
+    /// Where a software adapter is all there is, it is taken, and a warning says so once through [`log`]. The device
+    /// has the adapter's own limits, which may be larger than WebGPU's defaults.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoAdapter`] with the backends that were tried; [`Error::RequestDevice`] where the adapter fails.
+    pub async fn headless(options: &GpuOptions) -> Result<Self, Error> {
+        let adapters = Self::adapters(options).await?;
+        let adapter = &adapters[0];
+        let info = adapter.get_info();
+        if is_software(&info) {
+            static WARNING: Once = Once::new();
+            WARNING.call_once(|| log::warn!("no real GPU chosen: {} computes on the CPU", info.name));
+        }
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("seghead"),
+            required_features: adapter.features() & Features::SHADER_INT64,
+            required_limits: adapter.limits(),
+            ..Default::default()
+        };
+        match adapter.request_device(&descriptor).await {
+            Ok((device, queue)) => Ok(Self::from_wgpu(device, queue)),
+            Err(source) => Err(Error::RequestDevice { adapter: info.name, source }),
+        }
+    }
+
+    /// [`headless`](Self::headless) for programs without an executor.
+    ///
+    /// # Errors
+    ///
+    /// As [`headless`](Self::headless).
+    pub fn headless_blocking(options: &GpuOptions) -> Result<Self, Error> {
+        pollster::block_on(Self::headless(options))
+    }
+
+    /// The adapters that can compute and match `options`, the one that [`headless`](Self::headless) takes first.
+    ///
+    /// ```
+    /// use seghead::{Gpu, GpuOptions};
+    /// for adapter in pollster::block_on(Gpu::adapters(&GpuOptions::default()))? {
+    ///     println!("{}", adapter.get_info().name);
+    /// }
+    /// # Ok::<(), seghead::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoAdapter`] where the list would be empty.
+    pub async fn adapters(options: &GpuOptions) -> Result<Vec<wgpu::Adapter>, Error> {
+        let tried = options.backends() & wgpu::Instance::enabled_backend_features();
+        let name = options.adapter_name();
+        let mut found = Vec::new();
+        if !tried.is_empty() {
+            let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
+                backends: tried,
+                ..wgpu::InstanceDescriptor::new_without_display_handle_from_env()
+            });
+            found = instance.enumerate_adapters(tried).await;
+        }
+        found.retain(|adapter| {
+            let compute = wgpu::DownlevelFlags::COMPUTE_SHADERS;
+            adapter.get_downlevel_capabilities().flags.contains(compute)
+        });
+        let wanted = name.as_deref().unwrap_or("").to_lowercase();
+        let (mut chosen, others): (Vec<_>, Vec<_>) =
+            found.into_iter().partition(|adapter| adapter.get_info().name.to_lowercase().contains(&wanted));
+        if chosen.is_empty() {
+            let found = others.iter().map(|adapter| adapter.get_info().name).collect();
+            return Err(Error::NoAdapter { tried, name, found });
+        }
+        chosen.sort_by_key(|adapter| rank(&adapter.get_info(), options.power_preference));
+        Ok(chosen)
+    }
+
+    /// Takes the device and the queue of an application.
+    ///
+    /// Any device with WebGPU's default limits will do. Nothing is created on it before an operator is.
+    ///
+    /// ```no_run
+    /// # fn app(device: seghead::wgpu::Device, queue: seghead::wgpu::Queue) {
+    /// let gpu = seghead::Gpu::from_wgpu(device, queue);
+    /// # }
+    /// ```
+    pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Self {
+        let info = device.adapter_info();
+        let limits = device.limits();
+        let features = device.features();
+        let pipelines = Mutex::default();
+        let placeholders = Default::default();
+        Self { inner: Arc::new(Inner { device, queue, info, limits, features, pipelines, placeholders }) }
+    }
+
+    /// The device that everything is created on.
+    pub fn device(&self) -> &wgpu::Device {
+        &self.inner.device
+    }
+
+    /// The queue that the one-shot functions submit to. A [`Dispatch`](crate::Dispatch) submits nothing.
+    pub fn queue(&self) -> &wgpu::Queue {
+        &self.inner.queue
+    }
+
+    /// What the adapter says about itself.
+    pub fn adapter_info(&self) -> &wgpu::AdapterInfo {
+        &self.inner.info
+    }
+
+    /// Whether the adapter computes on the CPU (lavapipe, llvmpipe, SwiftShader, WARP).
+    pub fn is_software(&self) -> bool {
+        is_software(&self.inner.info)
+    }
+
+    /// Waits until the device has finished what was submitted, and runs the callbacks of finished mappings.
+    ///
+    /// For programs without a frame loop. In a browser this does nothing: the browser calls back.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Poll`] where waiting fails, for example because the device was lost.
+    pub fn wait(&self) -> Result<(), Error> {
+        self.device().poll(PollType::wait_indefinitely())?;
+        Ok(())
+    }
+
+    pub(crate) fn limits(&self) -> &wgpu::Limits {
+        &self.inner.limits
+    }
+
+    pub(crate) fn features(&self) -> Features {
+        self.inner.features
+    }
+
+    /// The pipeline of `key`, compiled by the first thread that asks and awaited by the others.
+    pub(crate) fn pipeline(&self, key: PipelineKey) -> Pipeline {
+        let cell = {
+            // Nothing can leave the list half-changed, so a panic elsewhere is no reason to refuse it.
+            let mut list = self.inner.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
+            match list.iter().find(|(known, _)| *known == key) {
+                Some((_, cell)) => Arc::clone(cell),
+                None => {
+                    let cell = Arc::default();
+                    list.push((key, Arc::clone(&cell)));
+                    cell
+                }
+            }
+        };
+        cell.get_or_init(|| Pipeline::compile(self, key)).clone()
+    }
+
+    /// A range of a small buffer to bind where a kernel has an input or output that was not asked for.
+    pub(crate) fn placeholder(&self, binding: Binding) -> wgpu::BufferBinding<'_> {
+        // No device may align storage bindings to more than 256 bytes.
+        const RANGE: u64 = 256;
+        // A dispatch cannot read and write the same buffer, so there is one for either.
+        let cell = &self.inner.placeholders[usize::from(binding.written)];
+        let buffer = cell.get_or_init(|| {
+            self.device().create_buffer(&wgpu::BufferDescriptor {
+                label: Some("seghead placeholder"),
+                size: 16 * RANGE,
+                usage: wgpu::BufferUsages::STORAGE,
+                mapped_at_creation: false,
+            })
+        });
+        let offset = u64::from(binding.index) * RANGE;
+        wgpu::BufferBinding { buffer, offset, size: wgpu::BufferSize::new(RANGE) }
+    }
+}
+
+fn is_software(info: &wgpu::AdapterInfo) -> bool {
+    // Only Vulkan tells a software device from a real one without fail; the others by name.
+    let name = info.name.to_lowercase();
+    let known = ["llvmpipe", "lavapipe", "swiftshader", "softpipe", "basic render"];
+    info.device_type == DeviceType::Cpu || known.iter().any(|software| name.contains(software))
+}
+
+/// Lower is better: real before software, then by power preference, then the backend's own API before OpenGL.
+fn rank(info: &wgpu::AdapterInfo, preference: PowerPreference) -> (bool, u8, bool) {
+    let device_type = match (info.device_type, preference) {
+        (DeviceType::IntegratedGpu, PowerPreference::LowPower) => 0,
+        (DeviceType::DiscreteGpu, _) => 1,
+        (DeviceType::IntegratedGpu, _) => 2,
+        (DeviceType::VirtualGpu, _) => 3,
+        (DeviceType::Other, _) => 4,
+        (DeviceType::Cpu, _) => 5,
+    };
+    (is_software(info), device_type, info.backend == Backend::Gl)
+}

@@ -1,0 +1,205 @@
+//! From slices on the host to results on the host: upload, record, submit, read back.
+//!
+//! What is too big to bind is split into bands of pixels, which the operators treat like small images, and goes
+//! through the same buffers one band after another.
+
+use std::borrow::Cow;
+
+use wgpu::{Buffer, BufferBinding, BufferUsages};
+
+use crate::{Dispatch, Error, Gpu, Logits, Readback};
+
+/// Who polls the device while a result is awaited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waiting {
+    /// The caller of an async function has somebody who does.
+    Async,
+    /// The function itself.
+    Block,
+}
+
+/// Most bytes of logits that are on the GPU at once; as many again for results that are as large.
+const BAND_BYTES: u64 = 128 << 20;
+
+/// Most bytes that one buffer of a band may have on this device.
+pub(crate) fn band_limit(gpu: &Gpu) -> u64 {
+    let limits = gpu.limits();
+    BAND_BYTES.min(limits.max_storage_buffer_binding_size).min(limits.max_buffer_size)
+}
+
+/// Creates a buffer, or says why the device has none of this size.
+pub(crate) fn create_buffer(gpu: &Gpu, what: &'static str, bytes: u64, usage: BufferUsages) -> Result<Buffer, Error> {
+    let limit = gpu.limits().max_buffer_size;
+    if bytes > limit {
+        return Err(Error::Limit { what: "bytes of a buffer", needed: bytes, limit });
+    }
+    let descriptor = wgpu::BufferDescriptor { label: Some(what), size: bytes, usage, mapped_at_creation: false };
+    // A browser reports errors later, to the device's handler.
+    if cfg!(target_family = "wasm") {
+        return Ok(gpu.device().create_buffer(&descriptor));
+    }
+    let scope = gpu.device().push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+    let buffer = gpu.device().create_buffer(&descriptor);
+    match pollster::block_on(scope.pop()) {
+        None => Ok(buffer),
+        Some(_) => Err(Error::OutOfMemory { what, bytes }),
+    }
+}
+
+/// Checks that a slice is as long as its shape says.
+pub(crate) fn check_length(what: &'static str, expected: u64, found: usize) -> Result<(), Error> {
+    let found = found as u64;
+    if found == expected { Ok(()) } else { Err(Error::Length { what, expected, found }) }
+}
+
+/// Elements of `logits` on the host, where there is no padding.
+pub(crate) fn packed_elements(logits: &Logits) -> u64 {
+    u64::from(logits.images()) * u64::from(logits.classes()) * u64::from(logits.pixels())
+}
+
+/// A run of pixels of one image, or a whole batch: what is on the GPU at once.
+pub(crate) struct Band {
+    /// The first image.
+    pub image: u32,
+    /// The first pixel of that image.
+    pub pixel: u32,
+    /// The shape of the band, padded.
+    pub logits: Logits,
+}
+
+impl Band {
+    /// Index of the band's first pixel among the pixels of all images.
+    pub fn position(&self, whole: &Logits) -> usize {
+        self.image as usize * whole.pixels() as usize + self.pixel as usize
+    }
+
+    /// Where plane `class` of image `image` of the band starts among the packed elements of `whole`.
+    fn packed_plane(&self, whole: &Logits, image: u32, class: u32) -> usize {
+        let plane = (self.image + image) as usize * whole.classes() as usize + class as usize;
+        plane * whole.pixels() as usize + self.pixel as usize
+    }
+}
+
+/// Splits `logits` into bands that this device can bind.
+pub(crate) fn bands(gpu: &Gpu, logits: &Logits) -> Result<Vec<Band>, Error> {
+    let limit = band_limit(gpu);
+    let whole = logits.padded()?;
+    if whole.bytes().max(whole.map().bytes(32)) <= limit {
+        return Ok(vec![Band { image: 0, pixel: 0, logits: whole }]);
+    }
+    let bytes_of_group = u64::from(logits.classes()) * 16;
+    // The result is bounded by the pixels of an image, which are counted in 32 bits.
+    let most = (limit / bytes_of_group * 4).min(u64::from(u32::MAX - 3)) as u32;
+    if most == 0 {
+        return Err(Error::Limit { what: "bytes of the logits of four pixels", needed: bytes_of_group, limit });
+    }
+    let mut bands = Vec::new();
+    for image in 0..logits.images() {
+        let mut pixel = 0;
+        while pixel < logits.pixels() {
+            let pixels = most.min(logits.pixels() - pixel);
+            let logits = Logits::chw(logits.classes(), 1, pixels)?.padded()?;
+            bands.push(Band { image, pixel, logits });
+            pixel += pixels;
+        }
+    }
+    Ok(bands)
+}
+
+/// Copies a band of `data`, the packed elements of `whole`, into `buffer`.
+pub(crate) fn upload(gpu: &Gpu, buffer: &Buffer, whole: &Logits, band: &Band, data: &[f32]) {
+    let shape = &band.logits;
+    let (pixels, stride) = (shape.pixels() as usize, shape.plane_stride() as usize);
+    if packed_elements(shape) == packed_elements(whole) && pixels == stride {
+        gpu.queue().write_buffer(buffer, 0, bytemuck::cast_slice(data));
+        return;
+    }
+    let Some(size) = wgpu::BufferSize::new(shape.bytes()) else { return };
+    // None where the queue has no staging memory: the device reports that itself.
+    let Some(mut staging) = gpu.queue().write_buffer_with(buffer, 0, size) else { return };
+    let mut at = 0;
+    for image in 0..shape.images() {
+        for class in 0..shape.classes() {
+            let start = band.packed_plane(whole, image, class);
+            staging.slice(at..at + pixels * 4).copy_from_slice(bytemuck::cast_slice(&data[start..start + pixels]));
+            staging.slice(at + pixels * 4..at + stride * 4).copy_from_slice(&[0; 12][..(stride - pixels) * 4]);
+            at += stride * 4;
+        }
+    }
+}
+
+/// Records with `record`, submits, and hands the bytes of `outputs` to `view`, one slice an output.
+pub(crate) async fn submit_and_read<R>(
+    gpu: &Gpu,
+    waiting: Waiting,
+    readback: &mut Readback,
+    dispatch: &Dispatch,
+    outputs: &[(&Buffer, u64)],
+    view: impl FnOnce(&[&[u8]]) -> R,
+) -> Result<R, Error> {
+    let mut encoder = gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("seghead") });
+    dispatch.record(&mut encoder);
+    let mut at = 0;
+    for (buffer, bytes) in outputs {
+        readback.record_at(&mut encoder, buffer.as_entire_buffer_binding(), at, *bytes)?;
+        at += bytes;
+    }
+    gpu.queue().submit([encoder.finish()]);
+    let mapped = readback.map();
+    if waiting == Waiting::Block {
+        gpu.wait()?;
+    }
+    let split = |mut bytes: &[u8]| {
+        let mut slices = Vec::with_capacity(outputs.len());
+        for (_, length) in outputs {
+            let (slice, rest) = bytes.split_at(*length as usize);
+            slices.push(slice);
+            bytes = rest;
+        }
+        view(&slices)
+    };
+    readback.view(mapped, split).await
+}
+
+/// Bytes from the GPU as numbers, copied only where they are not aligned for that.
+pub(crate) fn numbers<T: bytemuck::Pod>(bytes: &[u8]) -> Cow<'_, [T]> {
+    match bytemuck::try_cast_slice(bytes) {
+        Ok(numbers) => Cow::Borrowed(numbers),
+        Err(_) => Cow::Owned(bytemuck::pod_collect_to_vec(bytes)),
+    }
+}
+
+/// Runs an operator from a tensor to a tensor of the same shape.
+pub(crate) async fn map_tensor(
+    gpu: &Gpu,
+    logits: &Logits,
+    data: &[f32],
+    waiting: Waiting,
+    dispatch: impl Fn(&Logits, BufferBinding<'_>, BufferBinding<'_>) -> Result<Dispatch, Error>,
+) -> Result<Vec<f32>, Error> {
+    check_length("logits", packed_elements(logits), data.len())?;
+    let bands = bands(gpu, logits)?;
+    let bytes = bands.iter().map(|band| band.logits.bytes()).max().unwrap_or(0);
+    let input = create_buffer(gpu, "logits", bytes, BufferUsages::STORAGE | BufferUsages::COPY_DST)?;
+    let output = create_buffer(gpu, "output", bytes, BufferUsages::STORAGE | BufferUsages::COPY_SRC)?;
+    let mut readback = Readback::new(gpu, bytes)?;
+    let mut result = vec![0.0; data.len()];
+    for band in &bands {
+        upload(gpu, &input, logits, band, data);
+        let shape = &band.logits;
+        let work = dispatch(shape, input.as_entire_buffer_binding(), output.as_entire_buffer_binding())?;
+        submit_and_read(gpu, waiting, &mut readback, &work, &[(&output, shape.bytes())], |bytes| {
+            let padded = numbers::<f32>(bytes[0]);
+            let (pixels, stride) = (shape.pixels() as usize, shape.plane_stride() as usize);
+            let mut planes = padded.chunks_exact(stride);
+            for image in 0..shape.images() {
+                for (class, plane) in (0..shape.classes()).zip(&mut planes) {
+                    let start = band.packed_plane(logits, image, class);
+                    result[start..start + pixels].copy_from_slice(&plane[..pixels]);
+                }
+            }
+        })
+        .await?;
+    }
+    Ok(result)
+}

@@ -1,0 +1,500 @@
+//! The table of kernels, their specialisation, and the [`Dispatch`] that an operator becomes.
+
+use wgpu::{BufferBinding, BufferUsages};
+
+use crate::logits::Logits;
+use crate::{Error, Gpu, host, ops};
+
+#[cfg(test)]
+mod tests;
+
+/// A compute shader's entry point and the buffers that it binds. Each operator has its rows in `src/ops/<op>.rs`.
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    pub name: &'static str,
+    /// WGSL, to be put behind the preludes of [`Specialisation::source`].
+    pub source: &'static str,
+    pub entry: &'static str,
+    /// The bindings behind `params`, which is binding 0 of every kernel.
+    pub bindings: &'static [Binding],
+    /// Every specialisation that operators ask for with this many classes, so that tests meet them all.
+    #[cfg_attr(not(test), expect(dead_code))]
+    pub specialisations: fn(classes: u32) -> Vec<Specialisation>,
+}
+
+impl PartialEq for Kernel {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+/// One binding of a kernel: its number, what it holds, and whether the kernel writes it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Binding {
+    pub index: u32,
+    pub what: &'static str,
+    pub written: bool,
+}
+
+/// The numbers of the bindings, the same in all kernels.
+pub(crate) mod binding {
+    use super::Binding;
+
+    const fn read(index: u32, what: &'static str) -> Binding {
+        Binding { index, what, written: false }
+    }
+
+    const fn write(index: u32, what: &'static str) -> Binding {
+        Binding { index, what, written: true }
+    }
+
+    pub const LOGITS: Binding = read(1, "logits");
+    pub const OUTPUT: Binding = write(2, "output");
+    pub const LABELS: Binding = write(3, "labels");
+    pub const TARGET: Binding = read(3, "target");
+    pub const CONFIDENCE: Binding = write(4, "confidence");
+    pub const CLASS_WEIGHTS: Binding = read(4, "class weights");
+    pub const LOSS: Binding = write(5, "loss");
+    pub const PARTIALS_OUT: Binding = write(6, "partial sums");
+    pub const PARTIALS_IN: Binding = read(7, "partial sums");
+    pub const MAXIMUM_OUT: Binding = write(3, "maximum");
+    pub const MAXIMUM_IN: Binding = read(3, "maximum");
+    pub const SCALE_OUT: Binding = write(4, "scale");
+    pub const SCALE_IN: Binding = read(4, "scale");
+}
+
+/// Every kernel of the library.
+#[cfg(test)]
+pub(crate) static KERNELS: &[&Kernel] = &[
+    &ops::argmax::ARGMAX,
+    &ops::cross_entropy::PIXELS,
+    &ops::cross_entropy::PARTIALS,
+    &ops::cross_entropy::FINISH,
+    &ops::segment::UPSCALE,
+    &ops::segment::RESIZE,
+    &ops::sigmoid::SIGMOID,
+    &ops::softmax::REGISTERS,
+    &ops::softmax::STATISTICS,
+    &ops::softmax::APPLY,
+];
+
+/// Invocations of a workgroup, in every kernel.
+pub(crate) const WORKGROUP: u32 = 128;
+
+/// Up to this many classes, the class count is a constant of the shader: loops unroll and values stay in registers.
+/// Above, drivers take seconds to compile that, and another loop is faster anyway.
+pub(crate) const UNROLLED_CLASSES: u32 = 24;
+
+/// How a kernel reads and writes tensors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Access {
+    /// One element at a time: for planes that do not start at a multiple of four elements.
+    Scalar,
+    /// `vec4<f32>`.
+    Vec4,
+    /// `vec2<u64>`: lavapipe makes a loop over its lanes of every access, and one of 64 bits costs it as much as one
+    /// of 32.
+    Words64,
+}
+
+impl Access {
+    pub const ALL: [Self; 3] = [Self::Scalar, Self::Vec4, Self::Words64];
+
+    pub fn choose(gpu: &Gpu, logits: &Logits) -> Self {
+        if !logits.plane_stride().is_multiple_of(4) {
+            Self::Scalar
+        } else if gpu.is_software() && gpu.features().contains(wgpu::Features::SHADER_INT64) {
+            Self::Words64
+        } else {
+            Self::Vec4
+        }
+    }
+
+    fn source(self) -> &'static str {
+        match self {
+            Self::Scalar => include_str!("../shaders/prelude/access_scalar.wgsl"),
+            Self::Vec4 => include_str!("../shaders/prelude/access_vec4.wgsl"),
+            Self::Words64 => include_str!("../shaders/prelude/access_words64.wgsl"),
+        }
+    }
+}
+
+/// The integer type of labels on the GPU.
+///
+/// ```
+/// use seghead::LabelType;
+/// assert_eq!(LabelType::for_classes(21), LabelType::U8);
+/// assert_eq!(LabelType::for_classes(1000).bits(), 32);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LabelType {
+    /// 8 bits, four pixels to a 32-bit word, the first pixel in the lowest byte.
+    U8,
+    /// 32 bits, one pixel to a word.
+    U32,
+}
+
+impl LabelType {
+    /// The smallest type that tells `classes` classes apart.
+    pub fn for_classes(classes: u32) -> Self {
+        if classes <= 256 { Self::U8 } else { Self::U32 }
+    }
+
+    /// Bits of one label.
+    pub fn bits(self) -> u32 {
+        match self {
+            Self::U8 => 8,
+            Self::U32 => 32,
+        }
+    }
+
+    pub(crate) fn check(self, classes: u32) -> Result<(), Error> {
+        match self {
+            Self::U8 if classes > 256 => Err(Error::LabelType { bits: 8, limit: 256, classes }),
+            _ => Ok(()),
+        }
+    }
+
+    fn source(self) -> &'static str {
+        match self {
+            Self::U8 => include_str!("../shaders/prelude/labels_u8.wgsl"),
+            Self::U32 => include_str!("../shaders/prelude/labels_u32.wgsl"),
+        }
+    }
+}
+
+/// What is compiled into a pipeline: part of the key that pipelines are cached under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Specialisation {
+    pub access: Access,
+    pub labels: LabelType,
+    /// The class count, or 0 where the shader reads it from its parameters.
+    pub classes: u32,
+    pub confidence: bool,
+    pub class_weights: bool,
+    pub label_smoothing: bool,
+    /// Whether a loss is also written per pixel.
+    pub per_pixel: bool,
+    /// Taps per axis that a block of 4 × 4 upsampled pixels reads.
+    pub taps: u32,
+}
+
+impl Specialisation {
+    pub const fn new(access: Access, classes: u32) -> Self {
+        Self {
+            access,
+            labels: LabelType::U8,
+            classes: if classes <= UNROLLED_CLASSES { classes } else { 0 },
+            confidence: false,
+            class_weights: false,
+            label_smoothing: false,
+            per_pixel: false,
+            taps: 4,
+        }
+    }
+
+    /// The whole WGSL text of `kernel` specialised like this.
+    pub fn source(&self, kernel: &Kernel) -> String {
+        let constants = format!(
+            "const WORKGROUP: u32 = {WORKGROUP}u;\n\
+             const CLASSES: u32 = {}u;\n\
+             const CONFIDENCE: bool = {};\n\
+             const CLASS_WEIGHTS: bool = {};\n\
+             const LABEL_SMOOTHING: bool = {};\n\
+             const PER_PIXEL: bool = {};\n\
+             const TAPS: u32 = {}u;\n",
+            self.classes, self.confidence, self.class_weights, self.label_smoothing, self.per_pixel, self.taps,
+        );
+        let common = include_str!("../shaders/prelude/common.wgsl");
+        let statistics = include_str!("../shaders/prelude/statistics.wgsl");
+        [&constants, common, self.access.source(), self.labels.source(), statistics, kernel.source].concat()
+    }
+}
+
+/// What a pipeline is cached under.
+pub(crate) type PipelineKey = (&'static Kernel, Specialisation);
+
+/// A compiled kernel with the layout of its bindings.
+#[derive(Clone, Debug)]
+pub(crate) struct Pipeline {
+    pipeline: wgpu::ComputePipeline,
+    layout: wgpu::BindGroupLayout,
+}
+
+impl Pipeline {
+    pub fn compile(gpu: &Gpu, (kernel, specialisation): PipelineKey) -> Self {
+        let device = gpu.device();
+        let params = Binding { index: 0, what: "params", written: false };
+        let entries: Vec<_> = std::iter::once(&params)
+            .chain(kernel.bindings)
+            .map(|binding| wgpu::BindGroupLayoutEntry {
+                binding: binding.index,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer {
+                    ty: wgpu::BufferBindingType::Storage { read_only: !binding.written },
+                    has_dynamic_offset: false,
+                    min_binding_size: None,
+                },
+                count: None,
+            })
+            .collect();
+        let label = Some(kernel.name);
+        let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries });
+        let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label,
+            source: wgpu::ShaderSource::Wgsl(specialisation.source(kernel).into()),
+        });
+        let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label,
+            bind_group_layouts: &[Some(&layout)],
+            ..Default::default()
+        });
+        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label,
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some(kernel.entry),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                zero_initialize_workgroup_memory: false,
+                ..Default::default()
+            },
+            cache: None,
+        });
+        Self { pipeline, layout }
+    }
+}
+
+/// The parameters of a kernel, `Params` in `shaders/prelude/common.wgsl`. A kernel reads those that it needs.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
+pub(crate) struct Params {
+    pub classes: u32,
+    pub pixels: u32,
+    pub plane_stride: u32,
+    pub image_stride: u32,
+    pub elements: u32,
+    pub map_stride: u32,
+    pub grid_width: u32,
+    pub partials: u32,
+    pub reduction: u32,
+    pub ignore_index: u32,
+    pub has_ignore_index: u32,
+    pub label_smoothing: f32,
+    pub nan: f32,
+    pub in_height: u32,
+    pub in_width: u32,
+    pub in_row: u32,
+    pub out_height: u32,
+    pub out_width: u32,
+    pub out_row: u32,
+    pub out_row_stride: u32,
+    pub y_numerator: u32,
+    pub y_offset: i32,
+    pub y_denominator: u32,
+    pub x_numerator: u32,
+    pub x_offset: i32,
+    pub x_denominator: u32,
+}
+
+impl Params {
+    pub fn new(logits: &Logits) -> Self {
+        Self {
+            classes: logits.classes(),
+            pixels: logits.pixels(),
+            plane_stride: logits.plane_stride(),
+            image_stride: logits.image_stride(),
+            elements: logits.len(),
+            map_stride: logits.map().image_stride(),
+            // A constant expression in WGSL cannot be NaN.
+            nan: f32::NAN,
+            ..Self::default()
+        }
+    }
+}
+
+/// A buffer for a kernel's binding, with the bytes that the shape asks for.
+#[derive(Clone)]
+pub(crate) struct Bound<'a> {
+    binding: Binding,
+    buffer: BufferBinding<'a>,
+}
+
+impl<'a> Bound<'a> {
+    /// Checks everything that wgpu would refuse, or that would let the kernel reach beyond the binding.
+    pub fn new(gpu: &Gpu, binding: Binding, buffer: BufferBinding<'a>, needed: u64) -> Result<Self, Error> {
+        let what = binding.what;
+        let found_usage = buffer.buffer.usage();
+        if !found_usage.contains(BufferUsages::STORAGE) {
+            return Err(Error::Usage { what, needed: BufferUsages::STORAGE, found: found_usage });
+        }
+        let alignment = u64::from(gpu.limits().min_storage_buffer_offset_alignment);
+        let offset = buffer.offset;
+        if !offset.is_multiple_of(alignment) {
+            return Err(Error::Misaligned { what, offset, alignment });
+        }
+        let behind_offset = buffer.buffer.size().saturating_sub(offset);
+        let found = buffer.size.map_or(behind_offset, |size| behind_offset.min(size.get()));
+        if found < needed {
+            return Err(Error::BufferTooSmall { what, offset, needed, found });
+        }
+        let limit = gpu.limits().max_storage_buffer_binding_size;
+        if needed > limit {
+            return Err(Error::Limit { what: "bytes of a storage buffer binding", needed, limit });
+        }
+        let size = wgpu::BufferSize::new(needed);
+        Ok(Self { binding, buffer: BufferBinding { buffer: buffer.buffer, offset, size } })
+    }
+
+    /// A whole buffer of the dispatch's own.
+    pub fn whole(gpu: &Gpu, binding: Binding, buffer: &'a wgpu::Buffer) -> Result<Self, Error> {
+        Self::new(gpu, binding, buffer.as_entire_buffer_binding(), buffer.size())
+    }
+
+    /// Stands in for an input or output that was not asked for.
+    pub fn placeholder(gpu: &'a Gpu, binding: Binding) -> Self {
+        Self { binding, buffer: gpu.placeholder(binding) }
+    }
+
+    fn end(&self) -> u64 {
+        self.buffer.offset + self.buffer.size.map_or(0, wgpu::BufferSize::get)
+    }
+
+    /// Checks that a buffer which is written is not read as well, nor written twice in overlapping ranges.
+    pub fn check_apart(&self, other: &Self) -> Result<(), Error> {
+        let (a, b) = (self, other);
+        let apart = match (a.binding.written, b.binding.written) {
+            (false, false) => true,
+            (true, true) => b.end() <= a.buffer.offset || a.end() <= b.buffer.offset,
+            _ => false,
+        };
+        if apart || a.buffer.buffer != b.buffer.buffer {
+            return Ok(());
+        }
+        let (written, other) = if a.binding.written { (a, b) } else { (b, a) };
+        Err(Error::Aliased { written: written.binding.what, other: other.binding.what })
+    }
+}
+
+/// Work that is ready to be recorded, as often as wanted: pipelines, bindings and workgroup counts.
+///
+/// A dispatch is made once per operator, shape and set of buffers. Recording it allocates nothing and compiles
+/// nothing; it never submits, polls or waits. What it needs beside the caller's buffers it owns.
+///
+/// ```
+/// use seghead::{Gpu, GpuOptions, Logits, Sigmoid, wgpu};
+///
+/// let gpu = Gpu::headless_blocking(&GpuOptions::default())?;
+/// let logits = Logits::chw(2, 4, 4)?;
+/// let buffer = |size| gpu.device().create_buffer(&wgpu::BufferDescriptor {
+///     label: None,
+///     size,
+///     usage: wgpu::BufferUsages::STORAGE,
+///     mapped_at_creation: false,
+/// });
+/// let (input, output) = (buffer(logits.bytes()), buffer(logits.bytes()));
+/// let sigmoid = Sigmoid::new().dispatch(
+///     &gpu,
+///     &logits,
+///     input.as_entire_buffer_binding(),
+///     output.as_entire_buffer_binding(),
+/// )?;
+/// let mut encoder = gpu.device().create_command_encoder(&Default::default());
+/// sigmoid.record(&mut encoder);
+/// gpu.queue().submit([encoder.finish()]);
+/// # Ok::<(), seghead::Error>(())
+/// ```
+#[derive(Debug)]
+#[must_use = "a dispatch does nothing before it is recorded and submitted"]
+pub struct Dispatch {
+    steps: Vec<Step>,
+}
+
+#[derive(Debug)]
+struct Step {
+    pipeline: wgpu::ComputePipeline,
+    bind_group: wgpu::BindGroup,
+    workgroups: [u32; 3],
+}
+
+impl Dispatch {
+    pub(crate) fn new() -> Self {
+        Self { steps: Vec::new() }
+    }
+
+    /// Appends a kernel over `invocations` invocations for each of `images` images.
+    pub(crate) fn push(
+        &mut self,
+        gpu: &Gpu,
+        (kernel, specialisation): PipelineKey,
+        params: Params,
+        buffers: &[Bound<'_>],
+        (invocations, images): (u32, u32),
+    ) -> Result<(), Error> {
+        for (i, a) in buffers.iter().enumerate() {
+            for b in &buffers[i + 1..] {
+                a.check_apart(b)?;
+            }
+        }
+        let limit = gpu.limits().max_compute_workgroups_per_dimension;
+        let workgroups = invocations.div_ceil(WORKGROUP);
+        let width = workgroups.min(limit);
+        let workgroups = [width, workgroups.div_ceil(width), images];
+        if let Some(&needed) = workgroups.iter().find(|&&count| count > limit) {
+            let what = "workgroups in one dimension";
+            return Err(Error::Limit { what, needed: needed.into(), limit: limit.into() });
+        }
+        let params = Params { grid_width: width, ..params };
+        let params = constants(gpu, "seghead params", bytemuck::bytes_of(&params))?;
+        let pipeline = gpu.pipeline((kernel, specialisation));
+        let mut entries = Vec::with_capacity(buffers.len() + 1);
+        entries.push(wgpu::BindGroupEntry { binding: 0, resource: params.as_entire_binding() });
+        entries.extend(buffers.iter().map(|bound| wgpu::BindGroupEntry {
+            binding: bound.binding.index,
+            resource: wgpu::BindingResource::Buffer(bound.buffer.clone()),
+        }));
+        let bind_group = gpu.device().create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(kernel.name),
+            layout: &pipeline.layout,
+            entries: &entries,
+        });
+        self.steps.push(Step { pipeline: pipeline.pipeline, bind_group, workgroups });
+        Ok(())
+    }
+
+    /// Records the work into a compute pass of its own. Nothing is submitted.
+    pub fn record(&self, encoder: &mut wgpu::CommandEncoder) {
+        let mut pass =
+            encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("seghead"), timestamp_writes: None });
+        self.record_into(&mut pass);
+    }
+
+    /// Records the work into a compute pass of the caller, which may hold other work before and after it.
+    ///
+    /// Sets the pipeline and bind group 0.
+    pub fn record_into(&self, pass: &mut wgpu::ComputePass<'_>) {
+        for step in &self.steps {
+            let [x, y, z] = step.workgroups;
+            pass.set_pipeline(&step.pipeline);
+            pass.set_bind_group(0, &step.bind_group, &[]);
+            pass.dispatch_workgroups(x, y, z);
+        }
+    }
+}
+
+/// A small storage buffer that belongs to a dispatch.
+pub(crate) fn constants(gpu: &Gpu, label: &str, bytes: &[u8]) -> Result<wgpu::Buffer, Error> {
+    let buffer = gpu.device().create_buffer(&wgpu::BufferDescriptor {
+        label: Some(label),
+        size: bytes.len() as u64,
+        usage: BufferUsages::STORAGE,
+        mapped_at_creation: true,
+    });
+    buffer.get_mapped_range_mut(..)?.copy_from_slice(bytes);
+    buffer.unmap();
+    Ok(buffer)
+}
+
+/// A buffer that one kernel of a dispatch writes and a later one reads.
+pub(crate) fn scratch(gpu: &Gpu, what: &'static str, bytes: u64) -> Result<wgpu::Buffer, Error> {
+    host::create_buffer(gpu, what, bytes, BufferUsages::STORAGE)
+}

@@ -1,0 +1,151 @@
+//! Every kernel in every specialisation is valid WGSL, and the parameters lie where the shaders look for them.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::HashSet;
+use std::mem::offset_of;
+
+use super::*;
+
+/// Class counts on both sides of every choice that depends on them.
+const CLASSES: [u32; 5] = [1, 2, 3, UNROLLED_CLASSES, UNROLLED_CLASSES + 1];
+
+fn validate(source: &str) -> Result<naga::Module, String> {
+    let module = naga::front::wgsl::parse_str(source).map_err(|error| error.emit_to_string(source))?;
+    let capabilities = naga::valid::Capabilities::SHADER_INT64;
+    naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities)
+        .validate(&module)
+        .map_err(|error| error.emit_to_string(source))?;
+    Ok(module)
+}
+
+#[test]
+fn every_specialisation_is_valid() {
+    let mut seen = 0;
+    for kernel in KERNELS {
+        let mut of_kernel = HashSet::new();
+        for classes in CLASSES {
+            for specialisation in (kernel.specialisations)(classes) {
+                if !of_kernel.insert(specialisation) {
+                    continue;
+                }
+                let module = validate(&specialisation.source(kernel))
+                    .unwrap_or_else(|error| panic!("{} {specialisation:?}: {error}", kernel.name));
+                assert!(module.entry_points.iter().any(|entry| entry.name == kernel.entry), "{}", kernel.name);
+            }
+        }
+        assert!(!of_kernel.is_empty(), "{} has no specialisation", kernel.name);
+        seen += of_kernel.len();
+    }
+    assert!(seen > 300, "{seen} specialisations");
+}
+
+#[test]
+fn kernels_have_names_of_their_own() {
+    let names: HashSet<_> = KERNELS.iter().map(|kernel| kernel.name).collect();
+    assert_eq!(names.len(), KERNELS.len());
+}
+
+#[test]
+fn a_specialisation_changes_the_source() {
+    // Two that differ must differ in what is compiled: the pipelines are cached under the specialisation.
+    for kernel in KERNELS {
+        for classes in CLASSES {
+            let all = (kernel.specialisations)(classes);
+            let sources: HashSet<_> = all.iter().map(|specialisation| specialisation.source(kernel)).collect();
+            assert_eq!(sources.len(), all.len(), "{} with {classes} classes", kernel.name);
+        }
+    }
+}
+
+#[test]
+fn every_shader_file_is_in_a_kernel() {
+    let mut files = 0;
+    let sources: Vec<String> = KERNELS
+        .iter()
+        .flat_map(|kernel| {
+            (kernel.specialisations)(3).into_iter().chain((kernel.specialisations)(30)).map(|s| s.source(kernel))
+        })
+        .collect();
+    for folder in ["shaders", "shaders/prelude"] {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "wgsl") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                assert!(sources.iter().any(|source| source.contains(&text)), "{} is unused", path.display());
+                files += 1;
+            }
+        }
+    }
+    assert!(files >= 5, "{files} shader files");
+}
+
+#[test]
+fn params_lie_where_the_shaders_look() {
+    let module = validate(&Specialisation::new(Access::Vec4, 0).source(&ops::sigmoid::SIGMOID)).unwrap();
+    let (members, span) = module
+        .types
+        .iter()
+        .find_map(|(_, ty)| match (&ty.inner, ty.name.as_deref()) {
+            (naga::TypeInner::Struct { members, span }, Some("Params")) => Some((members.clone(), *span)),
+            _ => None,
+        })
+        .unwrap();
+    macro_rules! fields {
+        ($($name:ident),* $(,)?) => { vec![$((stringify!($name), offset_of!(Params, $name))),*] };
+    }
+    let fields = fields![
+        classes,
+        pixels,
+        plane_stride,
+        image_stride,
+        elements,
+        map_stride,
+        grid_width,
+        partials,
+        reduction,
+        ignore_index,
+        has_ignore_index,
+        label_smoothing,
+        nan,
+        in_height,
+        in_width,
+        in_row,
+        out_height,
+        out_width,
+        out_row,
+        out_row_stride,
+        y_numerator,
+        y_offset,
+        y_denominator,
+        x_numerator,
+        x_offset,
+        x_denominator,
+    ];
+    let wgsl: Vec<_> = members.iter().map(|member| (member.name.as_deref().unwrap(), member.offset as usize)).collect();
+    assert_eq!(wgsl, fields);
+    assert_eq!(span as usize, size_of::<Params>());
+}
+
+#[test]
+fn the_loss_record_lies_where_the_shader_writes_it() {
+    use crate::LossRecord;
+    let module = validate(&Specialisation::new(Access::Vec4, 0).source(&ops::cross_entropy::FINISH)).unwrap();
+    let offsets: Vec<_> = module
+        .types
+        .iter()
+        .find_map(|(_, ty)| match (&ty.inner, ty.name.as_deref()) {
+            (naga::TypeInner::Struct { members, .. }, Some("Partial")) => {
+                Some(members.iter().map(|member| (member.name.clone().unwrap(), member.offset as usize)).collect())
+            }
+            _ => None,
+        })
+        .unwrap();
+    let expected = [
+        ("loss", offset_of!(LossRecord, loss)),
+        ("weight", offset_of!(LossRecord, weight)),
+        ("valid", offset_of!(LossRecord, valid)),
+        ("first_invalid", offset_of!(LossRecord, first_invalid)),
+    ];
+    assert_eq!(offsets, expected.map(|(name, offset)| (name.to_owned(), offset)));
+}

@@ -1,0 +1,25 @@
+#![doc = include_str!("../README.md")]
+
+mod error;
+mod gpu;
+mod host;
+mod kernel;
+mod logits;
+mod ops;
+mod readback;
+pub mod reference;
+mod segmentation;
+
+pub use error::Error;
+pub use gpu::{Gpu, GpuOptions};
+pub use kernel::{Dispatch, LabelType};
+pub use logits::{Logits, Map};
+pub use ops::argmax::Argmax;
+pub use ops::cross_entropy::{CrossEntropy, Loss, LossRecord, Reduction, Targets};
+pub use ops::segment::{Resize, Segment};
+pub use ops::sigmoid::Sigmoid;
+pub use ops::softmax::Softmax;
+pub use readback::Readback;
+pub use segmentation::{Labels, Outputs, Segmentation};
+
+pub use wgpu;

@@ -1,0 +1,139 @@
+use wgpu::{BufferBinding, BufferUsages};
+
+use crate::host::{self, Waiting};
+use crate::kernel::{Access, Bound, Kernel, Params, Specialisation, binding};
+use crate::segmentation::MapBuffers;
+use crate::{Dispatch, Error, Gpu, LabelType, Logits, Outputs, Segmentation};
+
+pub(crate) static ARGMAX: Kernel = Kernel {
+    name: "argmax",
+    source: include_str!("../../shaders/argmax.wgsl"),
+    entry: "argmax",
+    bindings: &[binding::LOGITS, binding::LABELS, binding::CONFIDENCE],
+    specialisations: |classes| {
+        let mut all = Vec::new();
+        for access in Access::ALL {
+            for labels in [LabelType::U8, LabelType::U32] {
+                for confidence in [false, true] {
+                    all.push(Specialisation { labels, confidence, ..Specialisation::new(access, classes) });
+                }
+            }
+        }
+        all
+    },
+};
+
+/// The class with the largest logit of every pixel, and, if asked for, how sure the network is of it.
+///
+/// The first of equals; a NaN counts as the largest, as in
+/// [`torch.argmax`](https://docs.pytorch.org/docs/stable/generated/torch.argmax.html) with `dim=1`. The confidence is
+/// the softmax probability of the chosen class, in 1/C..=1, NaN where the softmax is. The twins are
+/// [`reference::argmax`](crate::reference::argmax) and [`reference::confidence`](crate::reference::confidence).
+///
+/// ```
+/// use seghead::{Argmax, Gpu, GpuOptions, Labels, Logits};
+/// let gpu = Gpu::headless_blocking(&GpuOptions::default())?;
+/// let logits = Logits::chw(3, 1, 2)?;
+/// let found = Argmax::new().confidence(true).run_blocking(&gpu, &logits, &[0.0, 5.0, 9.0, 5.0, 1.0, 2.0])?;
+/// assert_eq!(found.labels, Labels::U8(vec![1, 0]));
+/// assert!(found.confidence.unwrap()[0] > 0.999);
+/// # Ok::<(), seghead::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Argmax {
+    label_type: Option<LabelType>,
+    confidence: bool,
+}
+
+impl Argmax {
+    /// The operator, with labels of the smallest type for the classes and without confidence.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Labels of this type.
+    pub fn label_type(self, label_type: LabelType) -> Self {
+        Self { label_type: Some(label_type), ..self }
+    }
+
+    /// Whether [`run`](Self::run) returns the confidence too. A dispatch writes it if it has a buffer for it.
+    pub fn confidence(self, confidence: bool) -> Self {
+        Self { confidence, ..self }
+    }
+
+    fn label_type_for(&self, logits: &Logits) -> LabelType {
+        self.label_type.unwrap_or_else(|| LabelType::for_classes(logits.classes()))
+    }
+
+    /// Makes the work ready to be recorded: reads `input`, shaped like `logits`, and writes `outputs`, maps with the
+    /// geometry of [`Logits::map`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BufferTooSmall`], [`Error::Misaligned`], [`Error::Usage`], [`Error::Aliased`] for buffers that do
+    /// not fit; [`Error::LabelType`] for too many classes; [`Error::Limit`] for a tensor that this device cannot bind.
+    pub fn dispatch(
+        &self,
+        gpu: &Gpu,
+        logits: &Logits,
+        input: BufferBinding<'_>,
+        outputs: Outputs<'_>,
+    ) -> Result<Dispatch, Error> {
+        let labels = self.label_type_for(logits);
+        labels.check(logits.classes())?;
+        let [labels_buffer, confidence_buffer] = outputs.bind(gpu, &logits.map(), labels)?;
+        let buffers = [Bound::new(gpu, binding::LOGITS, input, logits.bytes())?, labels_buffer, confidence_buffer];
+        let specialisation = Specialisation {
+            labels,
+            confidence: outputs.confidence.is_some(),
+            ..Specialisation::new(Access::choose(gpu, logits), logits.classes())
+        };
+        let invocations = (logits.pixels().div_ceil(4), logits.images());
+        let mut dispatch = Dispatch::new();
+        dispatch.push(gpu, (&ARGMAX, specialisation), Params::new(logits), &buffers, invocations)?;
+        Ok(dispatch)
+    }
+
+    /// Labels of `data`, N × C × H × W, packed N × H × W. Somebody else polls the device, as for
+    /// [`Readback`](crate::Readback).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Length`] for a slice that is not `logits`; [`Error::LabelType`] for too many classes; what the device
+    /// reports otherwise.
+    pub async fn run(&self, gpu: &Gpu, logits: &Logits, data: &[f32]) -> Result<Segmentation, Error> {
+        self.run_with(gpu, logits, data, Waiting::Async).await
+    }
+
+    /// [`run`](Self::run) that waits for the device itself.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run).
+    pub fn run_blocking(&self, gpu: &Gpu, logits: &Logits, data: &[f32]) -> Result<Segmentation, Error> {
+        pollster::block_on(self.run_with(gpu, logits, data, Waiting::Block))
+    }
+
+    async fn run_with(
+        &self,
+        gpu: &Gpu,
+        logits: &Logits,
+        data: &[f32],
+        waiting: Waiting,
+    ) -> Result<Segmentation, Error> {
+        host::check_length("logits", host::packed_elements(logits), data.len())?;
+        let label_type = self.label_type_for(logits);
+        let bands = host::bands(gpu, logits)?;
+        let most = |bytes: fn(&Logits) -> u64| bands.iter().map(|band| bytes(&band.logits)).max().unwrap_or(0);
+        let input_usage = BufferUsages::STORAGE | BufferUsages::COPY_DST;
+        let input = host::create_buffer(gpu, "logits", most(Logits::bytes), input_usage)?;
+        let mut buffers = MapBuffers::new(gpu, most(|logits| logits.map().bytes(32)), label_type, self.confidence)?;
+        let mut result = Segmentation::with_capacity(label_type, self.confidence, logits.map().pixels());
+        for band in &bands {
+            host::upload(gpu, &input, logits, band, data);
+            let work = self.dispatch(gpu, &band.logits, input.as_entire_buffer_binding(), buffers.outputs())?;
+            buffers.read(gpu, waiting, &work, &band.logits.map(), &mut result).await?;
+        }
+        Ok(result)
+    }
+}

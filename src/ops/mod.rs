@@ -1,0 +1,8 @@
+//! The operators, one a file: each checks shapes, chooses a kernel and becomes a [`Dispatch`](crate::Dispatch), and
+//! runs on host slices through the same dispatches.
+
+pub(crate) mod argmax;
+pub(crate) mod cross_entropy;
+pub(crate) mod segment;
+pub(crate) mod sigmoid;
+pub(crate) mod softmax;

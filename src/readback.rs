@@ -1,0 +1,137 @@
+use futures_intrusive::channel::shared::{OneshotReceiver, oneshot_channel};
+use wgpu::{BufferAsyncError, BufferBinding, BufferUsages, MapMode};
+
+use crate::host::create_buffer;
+use crate::{Error, Gpu};
+
+/// A staging buffer to read results back through: record a copy, submit, await the bytes.
+///
+/// Nothing here blocks or polls but [`read_blocking`](Self::read_blocking): the future of [`read`](Self::read)
+/// resolves when whoever owns the device polls it, as any program with a frame loop does
+/// ([`wgpu::Device::poll`]); in a browser that is the browser.
+///
+/// ```
+/// use seghead::{Gpu, GpuOptions, Readback, wgpu};
+///
+/// let gpu = Gpu::headless_blocking(&GpuOptions::default())?;
+/// let buffer = gpu.device().create_buffer(&wgpu::BufferDescriptor {
+///     label: None,
+///     size: 8,
+///     usage: wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+///     mapped_at_creation: false,
+/// });
+/// gpu.queue().write_buffer(&buffer, 0, &[1, 2, 3, 4, 5, 6, 7, 8]);
+/// let mut readback = Readback::new(&gpu, 8)?;
+/// let mut encoder = gpu.device().create_command_encoder(&Default::default());
+/// readback.record(&mut encoder, buffer.as_entire_buffer_binding())?;
+/// gpu.queue().submit([encoder.finish()]);
+/// assert_eq!(readback.read_blocking(&gpu, <[u8]>::to_vec)?, [1, 2, 3, 4, 5, 6, 7, 8]);
+/// # Ok::<(), seghead::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Readback {
+    staging: wgpu::Buffer,
+    /// Whether a mapping was asked for and not given back, as after a future that was dropped.
+    pending: bool,
+}
+
+impl Readback {
+    /// A staging buffer of `bytes`, a multiple of 4.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Limit`] and [`Error::OutOfMemory`] where the device has no such buffer, [`Error::Misaligned`] where
+    /// `bytes` is no multiple of 4.
+    pub fn new(gpu: &Gpu, bytes: u64) -> Result<Self, Error> {
+        check_multiple_of_4("staging", bytes)?;
+        let usage = BufferUsages::MAP_READ | BufferUsages::COPY_DST;
+        Ok(Self { staging: create_buffer(gpu, "staging", bytes, usage)?, pending: false })
+    }
+
+    /// Records the copy of the first bytes of `source`, as many as the staging buffer has. Nothing is submitted.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`], [`Error::Misaligned`] or [`Error::BufferTooSmall`] where wgpu would refuse the copy.
+    pub fn record(&self, encoder: &mut wgpu::CommandEncoder, source: BufferBinding<'_>) -> Result<(), Error> {
+        self.record_at(encoder, source, 0, self.staging.size())
+    }
+
+    /// Records the copy of the first `bytes` of `source` to `offset` of the staging buffer.
+    pub(crate) fn record_at(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        source: BufferBinding<'_>,
+        offset: u64,
+        bytes: u64,
+    ) -> Result<(), Error> {
+        let what = "read-back source";
+        let usage = source.buffer.usage();
+        if !usage.contains(BufferUsages::COPY_SRC) {
+            return Err(Error::Usage { what, needed: BufferUsages::COPY_SRC, found: usage });
+        }
+        check_multiple_of_4(what, source.offset)?;
+        let behind = source.buffer.size().saturating_sub(source.offset);
+        let found = source.size.map_or(behind, |size| behind.min(size.get()));
+        if found < bytes {
+            return Err(Error::BufferTooSmall { what, offset: source.offset, needed: bytes, found });
+        }
+        encoder.copy_buffer_to_buffer(source.buffer, source.offset, &self.staging, offset, bytes);
+        Ok(())
+    }
+
+    /// Hands the bytes to `view` once the submitted copy is done and somebody has polled the device.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Map`] or [`Error::Abandoned`] where the device was lost or destroyed.
+    pub async fn read<R>(&mut self, view: impl FnOnce(&[u8]) -> R) -> Result<R, Error> {
+        let mapped = self.map();
+        self.view(mapped, view).await
+    }
+
+    /// [`read`](Self::read) that polls the device itself until the bytes are there.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read), and [`Error::Poll`].
+    pub fn read_blocking<R>(&mut self, gpu: &Gpu, view: impl FnOnce(&[u8]) -> R) -> Result<R, Error> {
+        let mapped = self.map();
+        gpu.wait()?;
+        pollster::block_on(self.view(mapped, view))
+    }
+
+    /// Asks for the mapping; whoever polls the device next completes it.
+    pub(crate) fn map(&mut self) -> OneshotReceiver<Result<(), BufferAsyncError>> {
+        if self.pending {
+            self.staging.unmap();
+        }
+        self.pending = true;
+        let (sender, receiver) = oneshot_channel();
+        self.staging.map_async(MapMode::Read, .., move |result| {
+            // The receiver may be gone: its future was dropped.
+            let _ = sender.send(result);
+        });
+        receiver
+    }
+
+    pub(crate) async fn view<R>(
+        &mut self,
+        mapped: OneshotReceiver<Result<(), BufferAsyncError>>,
+        view: impl FnOnce(&[u8]) -> R,
+    ) -> Result<R, Error> {
+        mapped.receive().await.ok_or(Error::Abandoned)??;
+        let result = self.staging.get_mapped_range(..).map(|bytes| view(&bytes));
+        self.staging.unmap();
+        self.pending = false;
+        Ok(result?)
+    }
+}
+
+fn check_multiple_of_4(what: &'static str, offset: u64) -> Result<(), Error> {
+    if offset.is_multiple_of(wgpu::COPY_BUFFER_ALIGNMENT) {
+        Ok(())
+    } else {
+        Err(Error::Misaligned { what, offset, alignment: wgpu::COPY_BUFFER_ALIGNMENT })
+    }
+}

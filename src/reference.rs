@@ -1,0 +1,194 @@
+//! The f64 twins of the kernels: short, naive, the written specification that the tests hold the kernels to.
+//!
+//! Data are packed N × C × H × W, maps N × H × W. Nothing here is fast, and nothing uses the GPU.
+//!
+//! ```
+//! use seghead::{Logits, reference};
+//! let logits = Logits::chw(2, 1, 2)?;
+//! let p = reference::softmax(&logits, &[0.0, 1.0, 0.0, 3.0]);
+//! assert_eq!(p[0] + p[2], 1.0);
+//! assert_eq!(reference::argmax(&logits, &p), [0, 1]);
+//! # Ok::<(), seghead::Error>(())
+//! ```
+
+use crate::{Logits, Resize};
+
+/// The C values of every pixel, pixels in the order of a map.
+fn pixels<T: Copy + Into<f64>>(logits: &Logits, data: &[T]) -> impl Iterator<Item = Vec<f64>> {
+    let (classes, plane) = (logits.classes() as usize, logits.pixels() as usize);
+    data.chunks_exact(classes * plane).flat_map(move |image| {
+        (0..plane).map(move |pixel| (0..classes).map(|c| image[c * plane + pixel].into()).collect())
+    })
+}
+
+/// The inverse of [`pixels`].
+fn planes(logits: &Logits, pixels: impl Iterator<Item = Vec<f64>>) -> Vec<f64> {
+    let (classes, plane) = (logits.classes() as usize, logits.pixels() as usize);
+    let mut data = vec![0.0; logits.images() as usize * classes * plane];
+    for (i, values) in pixels.enumerate() {
+        for (c, value) in values.into_iter().enumerate() {
+            data[(i / plane * classes + c) * plane + i % plane] = value;
+        }
+    }
+    data
+}
+
+/// The largest value; NaN where one is NaN, as in PyTorch and unlike [`f64::max`].
+fn maximum(values: &[f64]) -> f64 {
+    values.iter().copied().fold(f64::NEG_INFINITY, |m, x| if x > m || x.is_nan() { x } else { m })
+}
+
+fn softmax_of(values: &[f64]) -> Vec<f64> {
+    let maximum = maximum(values);
+    let exponentials: Vec<f64> = values.iter().map(|x| (x - maximum).exp()).collect();
+    let sum: f64 = exponentials.iter().sum();
+    exponentials.iter().map(|e| e / sum).collect()
+}
+
+/// Softmax over the classes, N × C × H × W: `exp(x − max) / Σ exp(x − max)`.
+pub fn softmax<T: Copy + Into<f64>>(logits: &Logits, data: &[T]) -> Vec<f64> {
+    planes(logits, pixels(logits, data).map(|values| softmax_of(&values)))
+}
+
+/// Sigmoid of every element: `1 / (1 + exp(−x))`.
+pub fn sigmoid<T: Copy + Into<f64>>(data: &[T]) -> Vec<f64> {
+    data.iter().map(|&x| 1.0 / (1.0 + (-x.into()).exp())).collect()
+}
+
+/// The class with the largest value of every pixel, N × H × W: the first of equals, the first NaN if there is one.
+pub fn argmax<T: Copy + Into<f64>>(logits: &Logits, data: &[T]) -> Vec<u32> {
+    let label = |values: Vec<f64>| {
+        let mut best = 0;
+        for (c, x) in values.iter().enumerate() {
+            if !values[best].is_nan() && (*x > values[best] || x.is_nan()) {
+                best = c;
+            }
+        }
+        best as u32
+    };
+    pixels(logits, data).map(label).collect()
+}
+
+/// The softmax probability of the class that [`argmax`] takes, N × H × W.
+pub fn confidence<T: Copy + Into<f64>>(logits: &Logits, data: &[T]) -> Vec<f64> {
+    let labels = argmax(logits, data);
+    pixels(logits, data).zip(labels).map(|(values, label)| softmax_of(&values)[label as usize]).collect()
+}
+
+/// The losses of [`cross_entropy`], with what reductions need.
+///
+/// ```
+/// use seghead::{Logits, reference};
+/// let logits = Logits::chw(2, 1, 1)?;
+/// let losses = reference::cross_entropy(&logits, &[0.0, 0.0], &[1], None, None, 0.0);
+/// assert!((losses.mean() - 2f64.ln()).abs() < 1e-15);
+/// # Ok::<(), seghead::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Losses {
+    /// The loss of every pixel, N × H × W, 0 where it is ignored.
+    pub per_pixel: Vec<f64>,
+    /// The sum of the class weights of all targets that are not ignored.
+    pub weight: f64,
+}
+
+impl Losses {
+    /// Σ loss.
+    pub fn sum(&self) -> f64 {
+        self.per_pixel.iter().sum()
+    }
+
+    /// Σ loss / Σ weight, NaN where the weights sum to 0.
+    pub fn mean(&self) -> f64 {
+        if self.weight == 0.0 { f64::NAN } else { self.sum() / self.weight }
+    }
+}
+
+/// Cross-entropy of logits and target classes, N × H × W, as in
+/// [PyTorch](https://docs.pytorch.org/docs/stable/generated/torch.nn.CrossEntropyLoss.html):
+/// `(1 − ε) · w[t] · −log p[t]  +  ε / C · Σ_c w[c] · −log p[c]` with `−log p[c] = log Σ exp(x) − x[c]`.
+///
+/// # Panics
+///
+/// Where a target is neither a class nor the ignore index.
+pub fn cross_entropy<T: Copy + Into<f64>>(
+    logits: &Logits,
+    data: &[T],
+    targets: &[i64],
+    ignore_index: Option<i64>,
+    class_weights: Option<&[f32]>,
+    label_smoothing: f64,
+) -> Losses {
+    let weight_of = |c: usize| class_weights.map_or(1.0, |weights| f64::from(weights[c]));
+    let mut weight = 0.0;
+    let loss = |(x, &target): (Vec<f64>, &i64)| {
+        if Some(target) == ignore_index {
+            return 0.0;
+        }
+        let target = target as usize;
+        weight += weight_of(target);
+        let maximum = maximum(&x);
+        let log_sum = x.iter().map(|x| (x - maximum).exp()).sum::<f64>().ln();
+        let nll = |c: usize| weight_of(c) * ((maximum - x[c]) + log_sum);
+        let mut loss = nll(target);
+        if label_smoothing != 0.0 {
+            let all: f64 = (0..x.len()).map(nll).sum();
+            loss = (1.0 - label_smoothing) * loss + label_smoothing / x.len() as f64 * all;
+        }
+        loss
+    };
+    let per_pixel = pixels(logits, data).zip(targets).map(loss).collect();
+    Losses { per_pixel, weight }
+}
+
+/// Bilinear interpolation to `height × width`, N × C × height × width: what [`Segment`](crate::Segment) never stores.
+///
+/// As [`torch.nn.functional.interpolate`](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.interpolate.html)
+/// with `mode="bilinear"`: positions below 0 are moved to 0, a tap behind the last one to the last one.
+pub fn upsample<T: Copy + Into<f64>>(logits: &Logits, data: &[T], height: u32, width: u32, resize: Resize) -> Vec<f64> {
+    let source = |x: u32, input: u32, output: u32| {
+        let (x, input_size, output_size) = (f64::from(x), f64::from(input), f64::from(output));
+        let position = match resize {
+            Resize::HalfPixel => (x + 0.5) * input_size / output_size - 0.5,
+            Resize::AlignCorners if output > 1 => x * (input_size - 1.0) / (output_size - 1.0),
+            Resize::AlignCorners => 0.0,
+            Resize::Asymmetric => x * input_size / output_size,
+        };
+        let position = position.max(0.0);
+        let index = position.floor() as usize;
+        (index, (index + 1).min(input as usize - 1), position - position.floor())
+    };
+    let in_width = logits.width() as usize;
+    let mut result = Vec::new();
+    for plane in data.chunks_exact(logits.pixels() as usize) {
+        for y in 0..height {
+            let (top, bottom, fy) = source(y, logits.height(), height);
+            for x in 0..width {
+                let (left, right, fx) = source(x, logits.width(), width);
+                let at = |row: usize, column: usize| -> f64 { plane[row * in_width + column].into() };
+                let upper = (1.0 - fx) * at(top, left) + fx * at(top, right);
+                let lower = (1.0 - fx) * at(bottom, left) + fx * at(bottom, right);
+                result.push((1.0 - fy) * upper + fy * lower);
+            }
+        }
+    }
+    result
+}
+
+/// The labels and the confidence of logits upsampled to `height × width`, N × height × width each.
+///
+/// # Errors
+///
+/// [`Error::Empty`](crate::Error::Empty) and [`Error::Limit`](crate::Error::Limit) for sizes that
+/// [`Logits::nchw`] refuses.
+pub fn segment<T: Copy + Into<f64>>(
+    logits: &Logits,
+    data: &[T],
+    height: u32,
+    width: u32,
+    resize: Resize,
+) -> Result<(Vec<u32>, Vec<f64>), crate::Error> {
+    let full = Logits::nchw(logits.images(), logits.classes(), height, width)?;
+    let upsampled = upsample(logits, data, height, width, resize);
+    Ok((argmax(&full, &upsampled), confidence(&full, &upsampled)))
+}

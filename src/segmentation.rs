@@ -1,0 +1,162 @@
+use wgpu::{Buffer, BufferBinding, BufferUsages};
+
+use crate::host::{self, Waiting, numbers};
+use crate::kernel::{Bound, binding};
+use crate::{Dispatch, Error, Gpu, LabelType, Map, Readback};
+
+/// The buffers that [`Argmax`](crate::Argmax) and [`Segment`](crate::Segment) write: labels, and scores if wanted.
+///
+/// A label buffer has [`Map::bytes`]`(label_type.bits())` bytes, a score buffer f32 values, `Map::bytes(32)`.
+///
+/// ```
+/// # fn app(labels: &seghead::wgpu::Buffer, confidence: &seghead::wgpu::Buffer) {
+/// use seghead::Outputs;
+/// let outputs = Outputs::labels(labels.as_entire_buffer_binding())
+///     .confidence(confidence.as_entire_buffer_binding());
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Outputs<'a> {
+    pub(crate) labels: BufferBinding<'a>,
+    pub(crate) confidence: Option<BufferBinding<'a>>,
+}
+
+impl<'a> Outputs<'a> {
+    /// Labels only.
+    pub fn labels(labels: BufferBinding<'a>) -> Self {
+        Self { labels, confidence: None }
+    }
+
+    /// The softmax probability of the chosen class too, f32 in 0..=1.
+    pub fn confidence(self, confidence: BufferBinding<'a>) -> Self {
+        Self { confidence: Some(confidence), ..self }
+    }
+
+    pub(crate) fn bind<'b>(&'b self, gpu: &'b Gpu, map: &Map, labels: LabelType) -> Result<[Bound<'b>; 2], Error> {
+        Ok([
+            Bound::new(gpu, binding::LABELS, self.labels.clone(), map.bytes(labels.bits()))?,
+            match &self.confidence {
+                Some(buffer) => Bound::new(gpu, binding::CONFIDENCE, buffer.clone(), map.bytes(32))?,
+                None => Bound::placeholder(gpu, binding::CONFIDENCE),
+            },
+        ])
+    }
+}
+
+/// Labels of N × H × W pixels, packed, each the index of a class.
+///
+/// ```
+/// use seghead::Labels;
+/// let labels = Labels::U8(vec![0, 3, 1]);
+/// assert_eq!(labels.len(), 3);
+/// assert_eq!(labels.iter().max(), Some(3));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Labels {
+    /// Up to 256 classes.
+    U8(Vec<u8>),
+    /// More classes.
+    U32(Vec<u32>),
+}
+
+impl Labels {
+    /// Number of pixels.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::U8(labels) => labels.len(),
+            Self::U32(labels) => labels.len(),
+        }
+    }
+
+    /// Whether there is no pixel.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The labels one by one.
+    pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        let (narrow, wide) = match self {
+            Self::U8(labels) => (labels.as_slice(), [].as_slice()),
+            Self::U32(labels) => ([].as_slice(), labels.as_slice()),
+        };
+        narrow.iter().map(|&label| u32::from(label)).chain(wide.iter().copied())
+    }
+}
+
+/// What [`Argmax`](crate::Argmax) and [`Segment`](crate::Segment) return on the host.
+///
+/// ```
+/// use seghead::{Argmax, Gpu, GpuOptions, Logits};
+/// let gpu = Gpu::headless_blocking(&GpuOptions::default())?;
+/// let found = Argmax::new().run_blocking(&gpu, &Logits::chw(2, 1, 1)?, &[0.0, 1.0])?;
+/// assert!(found.labels.iter().eq([1]) && found.confidence.is_none());
+/// # Ok::<(), seghead::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Segmentation {
+    /// The class of every pixel, N × H × W.
+    pub labels: Labels,
+    /// The softmax probability of that class, N × H × W in 0..=1, if it was asked for.
+    pub confidence: Option<Vec<f32>>,
+}
+
+impl Segmentation {
+    pub(crate) fn with_capacity(label_type: LabelType, confidence: bool, pixels: usize) -> Self {
+        let labels = match label_type {
+            LabelType::U8 => Labels::U8(Vec::with_capacity(pixels)),
+            LabelType::U32 => Labels::U32(Vec::with_capacity(pixels)),
+        };
+        Self { labels, confidence: confidence.then(|| Vec::with_capacity(pixels)) }
+    }
+}
+
+/// The GPU side of a [`Segmentation`] for the one-shot functions, large enough for every band.
+pub(crate) struct MapBuffers {
+    label_type: LabelType,
+    labels: Buffer,
+    confidence: Option<Buffer>,
+    readback: Readback,
+}
+
+impl MapBuffers {
+    /// For maps of at most `bytes` bytes in f32.
+    pub fn new(gpu: &Gpu, bytes: u64, label_type: LabelType, confidence: bool) -> Result<Self, Error> {
+        let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC;
+        let label_bytes = bytes * u64::from(label_type.bits()) / 32;
+        let labels = host::create_buffer(gpu, "labels", label_bytes, usage)?;
+        let confidence = if confidence { Some(host::create_buffer(gpu, "confidence", bytes, usage)?) } else { None };
+        let readback = Readback::new(gpu, label_bytes + confidence.as_ref().map_or(0, Buffer::size))?;
+        Ok(Self { label_type, labels, confidence, readback })
+    }
+
+    pub fn outputs(&self) -> Outputs<'_> {
+        Outputs {
+            labels: self.labels.as_entire_buffer_binding(),
+            confidence: self.confidence.as_ref().map(Buffer::as_entire_buffer_binding),
+        }
+    }
+
+    /// Submits `work`, which writes these buffers with the geometry of `map`, and appends the maps to `result`.
+    pub async fn read(
+        &mut self,
+        gpu: &Gpu,
+        waiting: Waiting,
+        work: &Dispatch,
+        map: &Map,
+        result: &mut Segmentation,
+    ) -> Result<(), Error> {
+        let mut outputs = vec![(&self.labels, map.bytes(self.label_type.bits()))];
+        outputs.extend(self.confidence.as_ref().map(|buffer| (buffer, map.bytes(32))));
+        host::submit_and_read(gpu, waiting, &mut self.readback, work, &outputs, |bytes| {
+            match &mut result.labels {
+                Labels::U8(labels) => map.unpad(bytes[0], labels),
+                Labels::U32(labels) => map.unpad(&numbers(bytes[0]), labels),
+            }
+            if let Some(confidence) = &mut result.confidence {
+                map.unpad(&numbers(bytes[1]), confidence);
+            }
+        })
+        .await
+    }
+}
