@@ -78,6 +78,7 @@ fn pixels(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation
 
 // The losses of a group; a class out of range has some loss that the caller leaves out.
 fn losses_of(first: u32, classes: vec4<u32>) -> vec4<f32> {
+  let stride = params.plane_stride;
   var maximum = load(first);
   var sum = vec4(0.0);
   var chosen = vec4(0.0);
@@ -85,7 +86,7 @@ fn losses_of(first: u32, classes: vec4<u32>) -> vec4<f32> {
     var largest = magnitude(maximum);
     var element = first;
     for (var c = 1u; c < class_count(); c++) {
-      element += params.plane_stride;
+      element += stride;
       let x = load(element);
       maximum = max(maximum, x);
       largest = max(largest, magnitude(x));
@@ -95,7 +96,7 @@ fn losses_of(first: u32, classes: vec4<u32>) -> vec4<f32> {
       let x = load(element);
       sum += exp(x - maximum);
       chosen = select(chosen, x, classes == vec4(c));
-      element += params.plane_stride;
+      element += stride;
     }
     if any(largest >= vec4(NOT_FINITE)) {
       let exact = exact_statistics(first);
@@ -106,7 +107,7 @@ fn losses_of(first: u32, classes: vec4<u32>) -> vec4<f32> {
     let found = online_statistics(first);
     maximum = found.maximum;
     sum = found.sum;
-    let element = first + min(classes, vec4(params.classes - 1u)) * params.plane_stride + vec4(0u, 1u, 2u, 3u);
+    let element = first + min(classes, vec4(params.classes - 1u)) * stride + vec4(0u, 1u, 2u, 3u);
     let inside = min(element, vec4(params.elements - 1u));
     chosen = vec4(load_one(inside.x), load_one(inside.y), load_one(inside.z), load_one(inside.w));
   }
@@ -124,7 +125,7 @@ fn losses_of(first: u32, classes: vec4<u32>) -> vec4<f32> {
         other *= class_weights[c];
       }
       others += other;
-      element += params.plane_stride;
+      element += stride;
     }
     let e = params.label_smoothing;
     loss = (1.0 - e) * loss + e / f32(params.classes) * others;

@@ -97,6 +97,7 @@ fn upscale(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocatio
   var rows: array<u32, TAPS>;
   var columns: array<u32, TAPS>;
   let image = workgroup.z * params.image_stride;
+  let stride = params.plane_stride;
   for (var k = 0u; k < TAPS; k++) {
     rows[k] = image + (min(top.index + k, params.in_height - 1u) - params.in_row) * params.in_width;
     columns[k] = min(left.index + k, params.in_width - 1u);
@@ -136,22 +137,23 @@ fn upscale(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocatio
       best2 = next_class(best2, x2, c);
       best3 = next_class(best3, x3, c);
     }
-    plane += params.plane_stride;
+    plane += stride;
   }
+  let rows_left = params.out_height - row;
   if largest >= NOT_FINITE {
-    best0 = exact_best(image, row, column);
-    best1 = exact_best(image, row + 1u, column);
-    best2 = exact_best(image, row + 2u, column);
-    best3 = exact_best(image, row + 3u, column);
+    for (var k = 0u; k < min(rows_left, 4u); k++) {
+      write(workgroup.z, row + k, column, exact_best(image, row + k, column));
+    }
+    return;
   }
   write(workgroup.z, row, column, best0);
-  if row + 1u < params.out_height {
+  if rows_left > 1u {
     write(workgroup.z, row + 1u, column, best1);
   }
-  if row + 2u < params.out_height {
+  if rows_left > 2u {
     write(workgroup.z, row + 2u, column, best2);
   }
-  if row + 3u < params.out_height {
+  if rows_left > 3u {
     write(workgroup.z, row + 3u, column, best3);
   }
 }

@@ -22,13 +22,14 @@ fn registers(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocat
   }
   let first = workgroup.z * params.image_stride + group * 4u;
   let pixels = params.pixels - group * 4u;
+  let stride = params.plane_stride;
   var x: array<vec4<f32>, REGISTERS>;
   var maximum = load(first);
   var largest = magnitude(maximum);
   var element = first;
   x[0] = maximum;
   for (var c = 1u; c < REGISTERS; c++) {
-    element += params.plane_stride;
+    element += stride;
     x[c] = load(element);
     maximum = max(maximum, x[c]);
     largest = max(largest, magnitude(x[c]));
@@ -38,7 +39,7 @@ fn registers(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocat
     let exact = exact_statistics(first);
     for (var c = 0u; c < class_count(); c++) {
       store(element, exact_probability(load(element), exact.maximum, 1.0 / exact.sum), pixels);
-      element += params.plane_stride;
+      element += stride;
     }
     return;
   }
@@ -50,7 +51,7 @@ fn registers(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocat
   let scale = 1.0 / sum;
   for (var c = 0u; c < REGISTERS; c++) {
     store(element, x[c] * scale, pixels);
-    element += params.plane_stride;
+    element += stride;
   }
 }
 

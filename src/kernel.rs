@@ -3,7 +3,9 @@
 use wgpu::{BufferBinding, BufferUsages};
 
 use crate::logits::Logits;
-use crate::{Error, Gpu, host, ops};
+#[cfg(test)]
+use crate::ops;
+use crate::{Error, Gpu, host};
 
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,122 @@
+//! Device times of every operator: `cargo bench`, or `cargo bench -- softmax` for the lines with that word.
+//!
+//! Each line: the milliseconds of one submission with one dispatch, minimum and median of several, without upload and
+//! read-back; the gigabytes a second of the median, input and output counted once; and the milliseconds that making the
+//! dispatch took, which is compiling its pipelines (drivers keep compiled shaders on disk: with Mesa,
+//! MESA_SHADER_CACHE_DISABLE=true shows a cold start).
+
+#![allow(clippy::unwrap_used)]
+
+use std::time::Instant;
+
+use seghead::wgpu::{self, BufferUsages};
+use seghead::{
+    Argmax, CrossEntropy, Dispatch, Gpu, GpuOptions, LabelType, Logits, Outputs, Segment, Sigmoid, Softmax, Targets,
+};
+
+const RUNS: usize = 15;
+
+fn buffer(gpu: &Gpu, size: u64) -> wgpu::Buffer {
+    let usage = BufferUsages::STORAGE | BufferUsages::COPY_DST | BufferUsages::COPY_SRC;
+    gpu.device().create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false })
+}
+
+/// Numbers spread like logits, N(0, 3²) in shape if not in detail.
+fn fill(gpu: &Gpu, buffer: &wgpu::Buffer) {
+    let mut state = 1u32;
+    let mut uniform = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 24) as f32
+    };
+    let values: Vec<f32> = (0..buffer.size() / 4).map(|_| 6.0 * (uniform() + uniform() + uniform() - 1.5)).collect();
+    gpu.queue().write_buffer(buffer, 0, bytemuck::cast_slice(&values));
+    gpu.wait().unwrap();
+}
+
+fn measure(gpu: &Gpu, name: &str, bytes: u64, make: impl Fn() -> Dispatch) {
+    let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    if wanted.is_some_and(|wanted| !name.contains(&wanted)) {
+        return;
+    }
+    let start = Instant::now();
+    let dispatch = make();
+    let compile = start.elapsed();
+    let mut times: Vec<f64> = (0..RUNS + 2)
+        .map(|_| {
+            let mut encoder = gpu.device().create_command_encoder(&Default::default());
+            dispatch.record(&mut encoder);
+            let start = Instant::now();
+            gpu.queue().submit([encoder.finish()]);
+            gpu.wait().unwrap();
+            start.elapsed().as_secs_f64() * 1e3
+        })
+        .collect();
+    let first = times[0];
+    times.drain(..2);
+    times.sort_by(f64::total_cmp);
+    let (minimum, median) = (times[0], times[RUNS / 2]);
+    let bandwidth = bytes as f64 / median / 1e6;
+    println!(
+        "{name:44} {minimum:8.2} {median:8.2} ms {bandwidth:7.1} GB/s   made in {:.0} ms, first run {first:.0} ms",
+        compile.as_secs_f64() * 1e3
+    );
+}
+
+fn main() {
+    let gpu = &Gpu::headless_blocking(&GpuOptions::default()).unwrap();
+    let info = gpu.adapter_info();
+    println!("{} ({}), {} {}", info.name, info.backend, info.driver, info.driver_info);
+    for (classes, height, width) in [(4, 512, 512), (21, 512, 512), (19, 512, 1024), (150, 256, 512)] {
+        let shape = Logits::chw(classes, height, width).unwrap();
+        let (input, out) = (buffer(gpu, shape.bytes()), buffer(gpu, shape.bytes()));
+        fill(gpu, &input);
+        let map = shape.map();
+        let (labels, scores) = (buffer(gpu, map.bytes(8)), buffer(gpu, map.bytes(32)));
+        let (target, record) = (buffer(gpu, map.bytes(8)), buffer(gpu, 16));
+        let read = || input.as_entire_buffer_binding();
+        let name = |op: &str| format!("{op} {classes}x{height}x{width}");
+        let both = 2 * shape.bytes();
+        measure(gpu, &name("softmax"), both, || {
+            Softmax::new().dispatch(gpu, &shape, read(), out.as_entire_buffer_binding()).unwrap()
+        });
+        measure(gpu, &name("sigmoid"), both, || {
+            Sigmoid::new().dispatch(gpu, &shape, read(), out.as_entire_buffer_binding()).unwrap()
+        });
+        let outputs = || Outputs::labels(labels.as_entire_buffer_binding());
+        measure(gpu, &name("argmax"), shape.bytes() + map.bytes(8), || {
+            Argmax::new().dispatch(gpu, &shape, read(), outputs()).unwrap()
+        });
+        let with_confidence = || outputs().confidence(scores.as_entire_buffer_binding());
+        measure(gpu, &name("argmax and confidence"), shape.bytes() + map.bytes(8) + map.bytes(32), || {
+            Argmax::new().dispatch(gpu, &shape, read(), with_confidence()).unwrap()
+        });
+        let targets = || Targets::new(target.as_entire_buffer_binding(), LabelType::U8);
+        measure(gpu, &name("cross-entropy mean"), shape.bytes() + map.bytes(8), || {
+            let record = record.as_entire_buffer_binding();
+            CrossEntropy::new().dispatch(gpu, &shape, read(), targets(), record, None).unwrap()
+        });
+        measure(gpu, &name("cross-entropy per pixel"), shape.bytes() + map.bytes(8) + map.bytes(32), || {
+            let (record, losses) = (record.as_entire_buffer_binding(), scores.as_entire_buffer_binding());
+            CrossEntropy::new().dispatch(gpu, &shape, read(), targets(), record, Some(losses)).unwrap()
+        });
+    }
+    for (classes, height, width, scale) in
+        [(11, 90, 120, 4.0), (150, 128, 128, 4.0), (19, 256, 512, 4.0), (19, 256, 512, 1.6), (19, 256, 512, 0.5)]
+    {
+        let shape = Logits::chw(classes, height, width).unwrap();
+        let input = buffer(gpu, shape.bytes());
+        fill(gpu, &input);
+        let segment = Segment::new((f64::from(height) * scale) as u32, (f64::from(width) * scale) as u32);
+        let map = segment.map(&shape).unwrap();
+        let (labels, scores) = (buffer(gpu, map.bytes(8)), buffer(gpu, map.bytes(32)));
+        let outputs = || Outputs::labels(labels.as_entire_buffer_binding());
+        let with_confidence = || outputs().confidence(scores.as_entire_buffer_binding());
+        let name = |op: &str| format!("{op} x{scale} {classes}x{height}x{width}");
+        measure(gpu, &name("segment"), shape.bytes() + map.bytes(8), || {
+            segment.dispatch(gpu, &shape, input.as_entire_buffer_binding(), outputs()).unwrap()
+        });
+        measure(gpu, &name("segment and confidence"), shape.bytes() + map.bytes(8) + map.bytes(32), || {
+            segment.dispatch(gpu, &shape, input.as_entire_buffer_binding(), with_confidence()).unwrap()
+        });
+    }
+}

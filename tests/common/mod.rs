@@ -1,0 +1,175 @@
+//! What the integration tests share: devices, data, and a recorder that runs many dispatches in one submission.
+
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)] // each test file uses a part of it
+
+use std::sync::OnceLock;
+
+use seghead::wgpu::{self, BufferUsages};
+use seghead::{Dispatch, Gpu, GpuOptions, Logits, Map, Readback};
+
+/// The adapter under test; the tests fail where there is none.
+pub fn gpu() -> &'static Gpu {
+    static GPU: OnceLock<Gpu> = OnceLock::new();
+    GPU.get_or_init(|| Gpu::headless_blocking(&GpuOptions::default()).expect("an adapter, see scripts/adapter.sh"))
+}
+
+/// A device as an application may have it: these limits, no features.
+pub fn application_gpu(limits: wgpu::Limits) -> Gpu {
+    let adapter = &pollster::block_on(Gpu::adapters(&GpuOptions::default())).expect("an adapter")[0];
+    let descriptor = wgpu::DeviceDescriptor { required_limits: limits, ..Default::default() };
+    let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).unwrap();
+    Gpu::from_wgpu(device, queue)
+}
+
+/// WebGPU's default limits.
+pub fn default_limits_gpu() -> &'static Gpu {
+    static GPU: OnceLock<Gpu> = OnceLock::new();
+    GPU.get_or_init(|| application_gpu(wgpu::Limits::defaults()))
+}
+
+/// SplitMix64 (Steele, Lea, Flood 2014): a seed gives the same numbers everywhere.
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// 0..n
+    pub fn below(&mut self, n: u32) -> u32 {
+        (self.bits() % u64::from(n)) as u32
+    }
+
+    /// About N(0, 3²), as logits are: the sum of twelve uniform numbers.
+    pub fn logit(&mut self) -> f32 {
+        let uniform: f64 = (0..12).map(|_| self.bits() as f64 / u64::MAX as f64).sum();
+        (3.0 * (uniform - 6.0)) as f32
+    }
+
+    pub fn logits(&mut self, shape: &Logits) -> Vec<f32> {
+        (0..elements(shape)).map(|_| self.logit()).collect()
+    }
+
+    /// Few different values, so that many pixels have several classes on top.
+    pub fn ties(&mut self, shape: &Logits) -> Vec<f32> {
+        (0..elements(shape)).map(|_| self.below(3) as f32 - 1.0).collect()
+    }
+}
+
+/// Elements without padding.
+pub fn elements(shape: &Logits) -> usize {
+    shape.images() as usize * shape.classes() as usize * shape.pixels() as usize
+}
+
+/// A storage buffer with `data`, the packed elements of `shape`, and NaN in the padding, which nothing may depend on.
+pub fn upload(gpu: &Gpu, shape: &Logits, data: &[f32]) -> wgpu::Buffer {
+    let pixels = shape.pixels() as usize;
+    let mut padded = Vec::with_capacity(shape.len() as usize);
+    for plane in data.chunks_exact(pixels) {
+        padded.extend_from_slice(plane);
+        padded.resize(padded.len() + shape.plane_stride() as usize - pixels, f32::NAN);
+    }
+    upload_bytes(gpu, bytemuck::cast_slice(&padded))
+}
+
+pub fn upload_bytes(gpu: &Gpu, bytes: &[u8]) -> wgpu::Buffer {
+    let usage = BufferUsages::STORAGE | BufferUsages::COPY_DST;
+    let buffer = buffer(gpu, bytes.len() as u64, usage);
+    gpu.queue().write_buffer(&buffer, 0, bytes);
+    buffer
+}
+
+/// `labels` with the geometry of `map`.
+pub fn upload_u8(gpu: &Gpu, map: &Map, labels: &[u8]) -> wgpu::Buffer {
+    let mut padded = Vec::new();
+    for image in labels.chunks_exact(labels.len() / map.images() as usize) {
+        padded.extend_from_slice(image);
+        padded.resize(padded.len() + map.image_stride() as usize - image.len(), 77);
+    }
+    upload_bytes(gpu, &padded)
+}
+
+pub fn buffer(gpu: &Gpu, size: u64, usage: BufferUsages) -> wgpu::Buffer {
+    gpu.device().create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false })
+}
+
+/// A buffer for results.
+pub fn output(gpu: &Gpu, size: u64) -> wgpu::Buffer {
+    buffer(gpu, size, BufferUsages::STORAGE | BufferUsages::COPY_SRC)
+}
+
+/// Records dispatches into one encoder and reads all their results back after one submission.
+pub struct Recorder<'a> {
+    gpu: &'a Gpu,
+    encoder: wgpu::CommandEncoder,
+    readbacks: Vec<Readback>,
+}
+
+impl<'a> Recorder<'a> {
+    pub fn new(gpu: &'a Gpu) -> Self {
+        Self { gpu, encoder: gpu.device().create_command_encoder(&Default::default()), readbacks: Vec::new() }
+    }
+
+    /// Records `dispatch` and the read-back of `outputs`; the results come in this order.
+    pub fn record(&mut self, dispatch: &Dispatch, outputs: &[&wgpu::Buffer]) {
+        dispatch.record(&mut self.encoder);
+        for output in outputs {
+            let readback = Readback::new(self.gpu, output.size()).unwrap();
+            readback.record(&mut self.encoder, output.as_entire_buffer_binding()).unwrap();
+            self.readbacks.push(readback);
+        }
+    }
+
+    /// Submits, and returns the bytes of each output.
+    pub fn finish(mut self) -> std::vec::IntoIter<Vec<u8>> {
+        self.gpu.queue().submit([self.encoder.finish()]);
+        let read = |readback: &mut Readback| readback.read_blocking(self.gpu, <[u8]>::to_vec).unwrap();
+        self.readbacks.iter_mut().map(read).collect::<Vec<_>>().into_iter()
+    }
+}
+
+/// The elements of a tensor shaped like `shape`, without the padding.
+pub fn unpad_tensor(shape: &Logits, bytes: &[u8]) -> Vec<f32> {
+    let all: Vec<f32> = bytemuck::pod_collect_to_vec(bytes);
+    let planes = all.chunks_exact(shape.plane_stride() as usize);
+    planes.flat_map(|plane| plane[..shape.pixels() as usize].to_vec()).collect()
+}
+
+/// The pixels of a map, without the padding.
+pub fn unpad_map<T: bytemuck::Pod>(map: &Map, bytes: &[u8]) -> Vec<T> {
+    let all: Vec<T> = bytemuck::pod_collect_to_vec(bytes);
+    let mut packed = Vec::new();
+    for image in all.chunks_exact(map.image_stride() as usize) {
+        for row in image.chunks(map.row_stride() as usize).take(map.height() as usize) {
+            packed.extend_from_slice(&row[..map.width() as usize]);
+        }
+    }
+    packed
+}
+
+/// Unit roundoff of f32.
+pub const U: f64 = 1.0 / (1u64 << 24) as f64;
+
+/// Compares with what the reference has, element by element, within `tolerance(index)`; NaN only where it has NaN, and
+/// an infinity only where it has the same.
+#[track_caller]
+pub fn assert_close(what: &str, got: &[f32], expected: &[f64], tolerance: impl Fn(usize) -> f64) {
+    assert_eq!(got.len(), expected.len(), "{what}");
+    for (i, (&got, &expected)) in got.iter().zip(expected).enumerate() {
+        let got = f64::from(got);
+        let close = if expected.is_finite() {
+            (got - expected).abs() <= tolerance(i)
+        } else {
+            got.is_nan() == expected.is_nan() && (got.is_nan() || got == expected)
+        };
+        assert!(close, "{what}[{i}]: {got:e}, expected {expected:e} within {:e}", tolerance(i));
+    }
+}
