@@ -49,9 +49,11 @@ fn argmax(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation
   var probability = 1.0 / sum;
   if any(largest >= vec4(NOT_FINITE)) || any(magnitude(maximum) < vec4(SMALLEST_NORMAL)) {
     label = exact_labels(first);
-    if CONFIDENCE && any(largest >= vec4(NOT_FINITE)) {
+    let special = largest >= vec4(NOT_FINITE);
+    if CONFIDENCE && any(special) {
       let exact = exact_statistics(first);
-      probability = exact_probability(exact.maximum, exact.maximum, 1.0 / exact.sum);
+      let certain = exact_probability(exact.maximum, exact.maximum, 1.0 / exact.sum);
+      probability = select(probability, certain, special);
     }
   }
   let at = (workgroup.z * params.map_stride) / 4u + group;

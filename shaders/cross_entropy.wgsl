@@ -98,10 +98,11 @@ fn losses_of(first: u32, classes: vec4<u32>) -> vec4<f32> {
       chosen = select(chosen, x, classes == vec4(c));
       element += stride;
     }
-    if any(largest >= vec4(NOT_FINITE)) {
+    let special = largest >= vec4(NOT_FINITE);
+    if any(special) {
       let exact = exact_statistics(first);
-      maximum = exact.maximum;
-      sum = exact.sum;
+      maximum = select(maximum, exact.maximum, special);
+      sum = select(sum, exact.sum, special);
     }
   } else {
     let found = online_statistics(first);

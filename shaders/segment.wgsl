@@ -5,12 +5,12 @@
 // Source coordinates are exact fractions of integers (see Params), clamped to the image as in PyTorch.
 //
 // `upscale`, where neither axis shrinks: an invocation owns 4 × 4 pixels, which all read the same TAPS × TAPS logits
-// of a class. A pixel's weight for a tap is the hat max(1 − |distance|, 0), a product of one factor per axis: the rows
-// of taps are interpolated along x once, for four columns in a vec4, and then combined along y for four rows.
+// of a class. A pixel's weight for a tap is a product of one factor per axis, most of them 0: the rows of taps are
+// interpolated along x once, for four columns in a vec4, and then combined along y for four rows.
 // `resize`, for any scale: an invocation owns four pixels of a row with four taps each.
 //
-// The hat gives taps that a pixel does not touch the weight 0, and 0 · Inf is NaN: where a tap of a block is not
-// finite, its pixels are done again one by one from the four taps that are theirs.
+// Taps that a pixel does not touch have the weight 0, and 0 · Inf is NaN: where a tap of a block is not finite, its
+// pixels are done again one by one from the four taps that are theirs.
 //
 // logits: [N, C, in_height · in_width], labels and confidence: [N, out_height, out_row_stride]
 
@@ -70,13 +70,15 @@ fn write(image: u32, row: u32, column: u32, best: Best) {
   }
 }
 
-// The weights of TAPS neighbouring taps, from that of lane 0 on, for four neighbouring pixels along an axis.
-fn hat_weights(a: Source, b: Source, c: Source, d: Source) -> array<vec4<f32>, TAPS> {
-  let distance = vec4<f32>(vec4(a.index, b.index, c.index, d.index) - vec4(a.index))
-    + vec4(a.fraction, b.fraction, c.fraction, d.fraction);
+// The weights of TAPS neighbouring taps, from that of lane 0 on, for four neighbouring pixels along an axis: 1 − fraction
+// for a pixel's own tap, the fraction for the next one. They do not depend on where the block starts.
+fn hat_weights(p0: Source, p1: Source, p2: Source, p3: Source) -> array<vec4<f32>, TAPS> {
+  let tap = vec4(p0.index, p1.index, p2.index, p3.index) - vec4(p0.index);
+  let fraction = vec4(p0.fraction, p1.fraction, p2.fraction, p3.fraction);
   var weights: array<vec4<f32>, TAPS>;
   for (var k = 0u; k < TAPS; k++) {
-    weights[k] = max(1.0 - abs(distance - f32(k)), vec4(0.0));
+    let own = select(vec4(0.0), 1.0 - fraction, tap == vec4(k));
+    weights[k] = select(own, fraction, tap + 1u == vec4(k));
   }
   return weights;
 }

@@ -150,6 +150,10 @@ pub enum Error {
         bytes: u64,
     },
 
+    /// The device refused work of a one-shot function, as one that was lost or destroyed does.
+    #[error("the device refused the work: {0}")]
+    Device(String),
+
     /// A staging buffer could not be mapped, for example because the device was lost.
     #[error("read-back failed: {0}")]
     Map(#[from] wgpu::BufferAsyncError),

@@ -28,8 +28,8 @@ pub struct GpuOptions {
 }
 
 impl GpuOptions {
-    fn backends(&self) -> Backends {
-        self.backends.or_else(Backends::from_env).unwrap_or(Backends::all())
+    fn backends(&self) -> Option<Backends> {
+        self.backends.or_else(Backends::from_env)
     }
 
     fn adapter_name(&self) -> Option<String> {
@@ -69,14 +69,14 @@ struct Inner {
 impl Gpu {
     /// Opens a device on an adapter of this machine, a real GPU if there is one.
     ///
-    /// Where a software adapter is all there is, it is taken, and a warning says so once through [`log`]. The device
+    /// Where nothing else is asked for, OpenGL is tried after the other backends. Where a software adapter is all there is, it is taken, and a warning says so once through [`log`]. The device
     /// has the adapter's own limits, which may be larger than WebGPU's defaults.
     ///
     /// # Errors
     ///
     /// [`Error::NoAdapter`] with the backends that were tried; [`Error::RequestDevice`] where the adapter fails.
     pub async fn headless(options: &GpuOptions) -> Result<Self, Error> {
-        let adapters = Self::adapters(options).await?;
+        let adapters = Self::candidates(options).await?;
         let adapter = &adapters[0];
         let info = adapter.get_info();
         if is_software(&info) {
@@ -104,7 +104,8 @@ impl Gpu {
         pollster::block_on(Self::headless(options))
     }
 
-    /// The adapters that can compute and match `options`, the one that [`headless`](Self::headless) takes first.
+    /// The adapters that can compute and match `options`, best first: real GPUs before software, then by power
+    /// preference.
     ///
     /// ```
     /// use seghead::{Gpu, GpuOptions};
@@ -118,29 +119,24 @@ impl Gpu {
     ///
     /// [`Error::NoAdapter`] where the list would be empty.
     pub async fn adapters(options: &GpuOptions) -> Result<Vec<wgpu::Adapter>, Error> {
-        let tried = options.backends() & wgpu::Instance::enabled_backend_features();
-        let name = options.adapter_name();
-        let mut found = Vec::new();
-        if !tried.is_empty() {
-            let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
-                backends: tried,
-                ..wgpu::InstanceDescriptor::new_without_display_handle_from_env()
-            });
-            found = instance.enumerate_adapters(tried).await;
+        let tried = options.backends().unwrap_or(Backends::all()) & wgpu::Instance::enabled_backend_features();
+        choose(enumerate(tried).await, tried, options)
+    }
+
+    /// The adapters of the backends that are worth a try. OpenGL comes after the others, and only where it may have a
+    /// real GPU that they have not: it takes long to load, and on Linux complains where there is no desktop.
+    async fn candidates(options: &GpuOptions) -> Result<Vec<wgpu::Adapter>, Error> {
+        if options.backends().is_some() {
+            return Self::adapters(options).await;
         }
-        found.retain(|adapter| {
-            let compute = wgpu::DownlevelFlags::COMPUTE_SHADERS;
-            adapter.get_downlevel_capabilities().flags.contains(compute)
-        });
-        let wanted = name.as_deref().unwrap_or("").to_lowercase();
-        let (mut chosen, others): (Vec<_>, Vec<_>) =
-            found.into_iter().partition(|adapter| adapter.get_info().name.to_lowercase().contains(&wanted));
-        if chosen.is_empty() {
-            let found = others.iter().map(|adapter| adapter.get_info().name).collect();
-            return Err(Error::NoAdapter { tried, name, found });
+        let tried = Backends::PRIMARY & wgpu::Instance::enabled_backend_features();
+        let chosen = choose(enumerate(tried).await, tried, options);
+        // Without a render node, Mesa's OpenGL is software too.
+        let no_gpu = cfg!(target_os = "linux") && !std::path::Path::new("/dev/dri").exists();
+        match chosen {
+            Ok(adapters) if no_gpu || !is_software(&adapters[0].get_info()) => Ok(adapters),
+            _ => Self::adapters(options).await,
         }
-        chosen.sort_by_key(|adapter| rank(&adapter.get_info(), options.power_preference));
-        Ok(chosen)
     }
 
     /// Takes the device and the queue of an application.
@@ -242,6 +238,34 @@ fn is_software(info: &wgpu::AdapterInfo) -> bool {
     let name = info.name.to_lowercase();
     let known = ["llvmpipe", "lavapipe", "swiftshader", "softpipe", "basic render"];
     info.device_type == DeviceType::Cpu || known.iter().any(|software| name.contains(software))
+}
+
+async fn enumerate(backends: Backends) -> Vec<wgpu::Adapter> {
+    if backends.is_empty() {
+        return Vec::new();
+    }
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
+        backends,
+        ..wgpu::InstanceDescriptor::new_without_display_handle_from_env()
+    });
+    let mut adapters = instance.enumerate_adapters(backends).await;
+    let compute = wgpu::DownlevelFlags::COMPUTE_SHADERS;
+    adapters.retain(|adapter| adapter.get_downlevel_capabilities().flags.contains(compute));
+    adapters
+}
+
+/// Those of `adapters` that match `options`, best first, at least one.
+fn choose(adapters: Vec<wgpu::Adapter>, tried: Backends, options: &GpuOptions) -> Result<Vec<wgpu::Adapter>, Error> {
+    let name = options.adapter_name();
+    let wanted = name.as_deref().unwrap_or("").to_lowercase();
+    let (mut chosen, others): (Vec<_>, Vec<_>) =
+        adapters.into_iter().partition(|adapter| adapter.get_info().name.to_lowercase().contains(&wanted));
+    if chosen.is_empty() {
+        let found = others.iter().map(|adapter| adapter.get_info().name).collect();
+        return Err(Error::NoAdapter { tried, name, found });
+    }
+    chosen.sort_by_key(|adapter| rank(&adapter.get_info(), options.power_preference));
+    Ok(chosen)
 }
 
 /// Lower is better: real before software, then by power preference, then the backend's own API before OpenGL.

@@ -21,10 +21,20 @@ pub(crate) enum Waiting {
 /// Most bytes of logits that are on the GPU at once; as many again for results that are as large.
 const BAND_BYTES: u64 = 128 << 20;
 
-/// Most bytes that one buffer of a band may have on this device.
+/// Most bytes that one buffer of a band may have on this device; two of them go through one staging buffer.
 pub(crate) fn band_limit(gpu: &Gpu) -> u64 {
     let limits = gpu.limits();
-    BAND_BYTES.min(limits.max_storage_buffer_binding_size).min(limits.max_buffer_size)
+    BAND_BYTES.min(limits.max_storage_buffer_binding_size).min(limits.max_buffer_size / 2)
+}
+
+/// Runs `work`, and returns what the device holds against it: on one that was lost or destroyed, everything.
+pub(crate) async fn checked<R>(gpu: &Gpu, work: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
+    let scope = gpu.device().push_error_scope(wgpu::ErrorFilter::Validation);
+    let result = work();
+    match scope.pop().await {
+        None => result,
+        Some(error) => Err(Error::Device(error.to_string().replace('\n', " "))),
+    }
 }
 
 /// Creates a buffer, or says why the device has none of this size.
@@ -84,7 +94,8 @@ impl Band {
 pub(crate) fn bands(gpu: &Gpu, logits: &Logits) -> Result<Vec<Band>, Error> {
     let limit = band_limit(gpu);
     let whole = logits.padded()?;
-    if whole.bytes().max(whole.map().bytes(32)) <= limit {
+    let images = gpu.limits().max_compute_workgroups_per_dimension;
+    if whole.bytes().max(whole.map().bytes(32)) <= limit && whole.images() <= images {
         return Ok(vec![Band { image: 0, pixel: 0, logits: whole }]);
     }
     let bytes_of_group = u64::from(logits.classes()) * 16;
@@ -137,15 +148,20 @@ pub(crate) async fn submit_and_read<R>(
     outputs: &[(&Buffer, u64)],
     view: impl FnOnce(&[&[u8]]) -> R,
 ) -> Result<R, Error> {
-    let mut encoder = gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("seghead") });
-    dispatch.record(&mut encoder);
-    let mut at = 0;
-    for (buffer, bytes) in outputs {
-        readback.record_at(&mut encoder, buffer.as_entire_buffer_binding(), at, *bytes)?;
-        at += bytes;
-    }
-    gpu.queue().submit([encoder.finish()]);
-    let mapped = readback.map();
+    let submit = || {
+        let label = Some("seghead");
+        let mut encoder = gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label });
+        dispatch.record(&mut encoder);
+        let mut at = 0;
+        for (buffer, bytes) in outputs {
+            readback.record_at(&mut encoder, buffer.as_entire_buffer_binding(), at, *bytes)?;
+            at += bytes;
+        }
+        gpu.queue().submit([encoder.finish()]);
+        Ok(())
+    };
+    checked(gpu, submit).await?;
+    let mapping = readback.map();
     if waiting == Waiting::Block {
         gpu.wait()?;
     }
@@ -158,7 +174,7 @@ pub(crate) async fn submit_and_read<R>(
         }
         view(&slices)
     };
-    readback.view(mapped, split).await
+    mapping.view(split).await
 }
 
 /// Bytes from the GPU as numbers, copied only where they are not aligned for that.
@@ -185,9 +201,12 @@ pub(crate) async fn map_tensor(
     let mut readback = Readback::new(gpu, bytes)?;
     let mut result = vec![0.0; data.len()];
     for band in &bands {
-        upload(gpu, &input, logits, band, data);
         let shape = &band.logits;
-        let work = dispatch(shape, input.as_entire_buffer_binding(), output.as_entire_buffer_binding())?;
+        let prepare = || {
+            upload(gpu, &input, logits, band, data);
+            dispatch(shape, input.as_entire_buffer_binding(), output.as_entire_buffer_binding())
+        };
+        let work = checked(gpu, prepare).await?;
         submit_and_read(gpu, waiting, &mut readback, &work, &[(&output, shape.bytes())], |bytes| {
             let padded = numbers::<f32>(bytes[0]);
             let (pixels, stride) = (shape.pixels() as usize, shape.plane_stride() as usize);

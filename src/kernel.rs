@@ -58,6 +58,7 @@ pub(crate) mod binding {
     pub const CLASS_WEIGHTS: Binding = read(4, "class weights");
     pub const LOSS: Binding = write(5, "loss");
     pub const PARTIALS_OUT: Binding = write(6, "partial sums");
+    pub const RECORD: Binding = write(6, "loss record");
     pub const PARTIALS_IN: Binding = read(7, "partial sums");
     pub const MAXIMUM_OUT: Binding = write(3, "maximum");
     pub const MAXIMUM_IN: Binding = read(3, "maximum");
@@ -484,10 +485,14 @@ impl Dispatch {
 }
 
 /// A small storage buffer that belongs to a dispatch.
-pub(crate) fn constants(gpu: &Gpu, label: &str, bytes: &[u8]) -> Result<wgpu::Buffer, Error> {
+pub(crate) fn constants(gpu: &Gpu, what: &'static str, bytes: &[u8]) -> Result<wgpu::Buffer, Error> {
+    let (needed, limit) = (bytes.len() as u64, gpu.limits().max_buffer_size);
+    if needed > limit {
+        return Err(Error::Limit { what: "bytes of a buffer", needed, limit });
+    }
     let buffer = gpu.device().create_buffer(&wgpu::BufferDescriptor {
-        label: Some(label),
-        size: bytes.len() as u64,
+        label: Some(what),
+        size: needed,
         usage: BufferUsages::STORAGE,
         mapped_at_creation: true,
     });

@@ -222,8 +222,23 @@ impl Map {
         self.images as usize * self.height as usize * self.width as usize
     }
 
-    /// Copies the rows of `padded`, which has this geometry, without their padding to the end of `packed`.
-    pub(crate) fn unpad<T: Copy>(&self, padded: &[T], packed: &mut Vec<T>) {
+    /// The values of all pixels without the padding, N × H × W, from `padded`, the content of a buffer of this
+    /// geometry.
+    ///
+    /// ```
+    /// use seghead::{Logits, Segment};
+    /// let map = Segment::new(2, 3).map(&Logits::chw(21, 1, 1)?)?;
+    /// assert_eq!(map.unpad(&[1, 2, 3, 0, 4, 5, 6, 0]), [1, 2, 3, 4, 5, 6]);
+    /// # Ok::<(), seghead::Error>(())
+    /// ```
+    pub fn unpad<T: Copy>(&self, padded: &[T]) -> Vec<T> {
+        let mut packed = Vec::with_capacity(self.pixels());
+        self.unpad_into(padded, &mut packed);
+        packed
+    }
+
+    /// [`unpad`](Self::unpad) to the end of `packed`.
+    pub(crate) fn unpad_into<T: Copy>(&self, padded: &[T], packed: &mut Vec<T>) {
         let (width, stride) = (self.width as usize, self.row_stride as usize);
         for image in padded.chunks_exact(self.image_stride as usize) {
             if stride == width {

@@ -31,8 +31,6 @@ use crate::{Error, Gpu};
 #[derive(Debug)]
 pub struct Readback {
     staging: wgpu::Buffer,
-    /// Whether a mapping was asked for and not given back, as after a future that was dropped.
-    pending: bool,
 }
 
 impl Readback {
@@ -45,7 +43,7 @@ impl Readback {
     pub fn new(gpu: &Gpu, bytes: u64) -> Result<Self, Error> {
         check_multiple_of_4("staging", bytes)?;
         let usage = BufferUsages::MAP_READ | BufferUsages::COPY_DST;
-        Ok(Self { staging: create_buffer(gpu, "staging", bytes, usage)?, pending: false })
+        Ok(Self { staging: create_buffer(gpu, "staging", bytes, usage)? })
     }
 
     /// Records the copy of the first bytes of `source`, as many as the staging buffer has. Nothing is submitted.
@@ -86,8 +84,7 @@ impl Readback {
     ///
     /// [`Error::Map`] or [`Error::Abandoned`] where the device was lost or destroyed.
     pub async fn read<R>(&mut self, view: impl FnOnce(&[u8]) -> R) -> Result<R, Error> {
-        let mapped = self.map();
-        self.view(mapped, view).await
+        self.map().view(view).await
     }
 
     /// [`read`](Self::read) that polls the device itself until the bytes are there.
@@ -96,35 +93,44 @@ impl Readback {
     ///
     /// As [`read`](Self::read), and [`Error::Poll`].
     pub fn read_blocking<R>(&mut self, gpu: &Gpu, view: impl FnOnce(&[u8]) -> R) -> Result<R, Error> {
-        let mapped = self.map();
+        let mapping = self.map();
         gpu.wait()?;
-        pollster::block_on(self.view(mapped, view))
+        pollster::block_on(mapping.view(view))
     }
 
     /// Asks for the mapping; whoever polls the device next completes it.
-    pub(crate) fn map(&mut self) -> OneshotReceiver<Result<(), BufferAsyncError>> {
-        if self.pending {
-            self.staging.unmap();
-        }
-        self.pending = true;
+    pub(crate) fn map(&mut self) -> Mapping<'_> {
         let (sender, receiver) = oneshot_channel();
         self.staging.map_async(MapMode::Read, .., move |result| {
             // The receiver may be gone: its future was dropped.
             let _ = sender.send(result);
         });
-        receiver
+        Mapping { staging: &self.staging, receiver, asked: true }
     }
+}
 
-    pub(crate) async fn view<R>(
-        &mut self,
-        mapped: OneshotReceiver<Result<(), BufferAsyncError>>,
-        view: impl FnOnce(&[u8]) -> R,
-    ) -> Result<R, Error> {
-        mapped.receive().await.ok_or(Error::Abandoned)??;
-        let result = self.staging.get_mapped_range(..).map(|bytes| view(&bytes));
-        self.staging.unmap();
-        self.pending = false;
-        Ok(result?)
+/// A mapping of the staging buffer that was asked for, given back when dropped, at whatever stage.
+pub(crate) struct Mapping<'a> {
+    staging: &'a wgpu::Buffer,
+    receiver: OneshotReceiver<Result<(), BufferAsyncError>>,
+    /// Whether there is something to give back; wgpu takes it ill where mapping has failed.
+    asked: bool,
+}
+
+impl Mapping<'_> {
+    pub async fn view<R>(mut self, view: impl FnOnce(&[u8]) -> R) -> Result<R, Error> {
+        let mapped = self.receiver.receive().await.ok_or(Error::Abandoned)?;
+        self.asked = mapped.is_ok();
+        mapped?;
+        Ok(view(&self.staging.get_mapped_range(..)?))
+    }
+}
+
+impl Drop for Mapping<'_> {
+    fn drop(&mut self) {
+        if self.asked {
+            self.staging.unmap();
+        }
     }
 }
 

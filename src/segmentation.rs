@@ -102,6 +102,11 @@ pub struct Segmentation {
 }
 
 impl Segmentation {
+    /// From results that were read back by other means.
+    pub fn new(labels: Labels, confidence: Option<Vec<f32>>) -> Self {
+        Self { labels, confidence }
+    }
+
     pub(crate) fn with_capacity(label_type: LabelType, confidence: bool, pixels: usize) -> Self {
         let labels = match label_type {
             LabelType::U8 => Labels::U8(Vec::with_capacity(pixels)),
@@ -150,11 +155,11 @@ impl MapBuffers {
         outputs.extend(self.confidence.as_ref().map(|buffer| (buffer, map.bytes(32))));
         host::submit_and_read(gpu, waiting, &mut self.readback, work, &outputs, |bytes| {
             match &mut result.labels {
-                Labels::U8(labels) => map.unpad(bytes[0], labels),
-                Labels::U32(labels) => map.unpad(&numbers(bytes[0]), labels),
+                Labels::U8(labels) => map.unpad_into(bytes[0], labels),
+                Labels::U32(labels) => map.unpad_into(&numbers(bytes[0]), labels),
             }
             if let Some(confidence) = &mut result.confidence {
-                map.unpad(&numbers(bytes[1]), confidence);
+                map.unpad_into(&numbers(bytes[1]), confidence);
             }
         })
         .await

@@ -34,8 +34,10 @@ fn online_statistics(first: u32) -> Statistics {
     largest = max(largest, magnitude(x));
     element += s;
   }
-  if any(largest >= vec4(NOT_FINITE)) {
-    return exact_statistics(first);
+  let special = largest >= vec4(NOT_FINITE);
+  if any(special) {
+    let exact = exact_statistics(first);
+    return Statistics(select(maximum, exact.maximum, special), select(sum, exact.sum, special));
   }
   return Statistics(maximum, sum);
 }

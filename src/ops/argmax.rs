@@ -130,8 +130,11 @@ impl Argmax {
         let mut buffers = MapBuffers::new(gpu, most(|logits| logits.map().bytes(32)), label_type, self.confidence)?;
         let mut result = Segmentation::with_capacity(label_type, self.confidence, logits.map().pixels());
         for band in &bands {
-            host::upload(gpu, &input, logits, band, data);
-            let work = self.dispatch(gpu, &band.logits, input.as_entire_buffer_binding(), buffers.outputs())?;
+            let prepare = || {
+                host::upload(gpu, &input, logits, band, data);
+                self.dispatch(gpu, &band.logits, input.as_entire_buffer_binding(), buffers.outputs())
+            };
+            let work = host::checked(gpu, prepare).await?;
             buffers.read(gpu, waiting, &work, &band.logits.map(), &mut result).await?;
         }
         Ok(result)

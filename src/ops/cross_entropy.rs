@@ -45,7 +45,7 @@ pub(crate) static FINISH: Kernel = Kernel {
     name: "cross-entropy finish",
     source: SOURCE,
     entry: "finish",
-    bindings: &[binding::PARTIALS_OUT, binding::PARTIALS_IN],
+    bindings: &[binding::RECORD, binding::PARTIALS_IN],
     specialisations: |_| vec![REDUCTION],
 };
 
@@ -247,6 +247,7 @@ impl CrossEntropy {
             per_pixel: losses.is_some(),
             ..Specialisation::new(Access::choose(gpu, logits), logits.classes())
         };
+        let input = Bound::new(gpu, binding::LOGITS, input, logits.bytes())?;
         let weights = match &self.class_weights {
             Some(weights) => Some(constants(gpu, "class weights", bytemuck::cast_slice(weights))?),
             None => None,
@@ -259,21 +260,28 @@ impl CrossEntropy {
             Some(losses) => Bound::new(gpu, binding::LOSS, losses, map.bytes(32))?,
             None => Bound::placeholder(gpu, binding::LOSS),
         };
-        let input = Bound::new(gpu, binding::LOGITS, input, logits.bytes())?;
         let target_bytes = map.bytes(targets.label_type.bits());
         let targets = Bound::new(gpu, binding::TARGET, targets.buffer, target_bytes)?;
         let record_bytes = size_of::<LossRecord>() as u64;
-        let record = Bound::new(gpu, binding::PARTIALS_OUT, record, record_bytes)?;
+        let record = Bound::new(gpu, binding::RECORD, record, record_bytes)?;
+
+        // An index beyond 32 bits matches no label on the GPU; a negative one is compared in two's complement.
+        let in_32_bits = |index: &i64| (i64::from(i32::MIN)..=i64::from(u32::MAX)).contains(index);
+        let ignore_index = self.ignore_index.filter(in_32_bits).map(|index| index as u32);
 
         let per_image = logits.pixels().div_ceil(4 * GROUPS * WORKGROUP) * WORKGROUP;
-        let mut count = per_image * logits.images();
+        let partials = u64::from(per_image) * u64::from(logits.images());
+        let mut count = u32::try_from(partials).map_err(|_| Error::Limit {
+            what: "partial sums of a loss",
+            needed: partials,
+            limit: u32::MAX.into(),
+        })?;
         let mut sums = scratch(gpu, "partial sums", u64::from(count) * record_bytes)?;
         let params = Params {
             partials: per_image,
             reduction: u32::from(self.reduction == Reduction::Mean),
-            has_ignore_index: u32::from(self.ignore_index.is_some()),
-            // A negative index is compared in two's complement; one beyond 32 bits matches no label on the GPU.
-            ignore_index: self.ignore_index.unwrap_or(0) as u32,
+            has_ignore_index: u32::from(ignore_index.is_some()),
+            ignore_index: ignore_index.unwrap_or(0),
             label_smoothing: self.label_smoothing,
             ..Params::new(logits)
         };
@@ -361,21 +369,24 @@ impl CrossEntropy {
         for band in &bands {
             let map = band.logits.map();
             let first = band.position(logits);
-            host::upload(gpu, &input, logits, band, data);
-            codes.upload(gpu, &target, &map, &targets[first..first + map.pixels()]);
-            let dispatch = operator.dispatch(
-                gpu,
-                &band.logits,
-                input.as_entire_buffer_binding(),
-                Targets::new(target.as_entire_buffer_binding(), codes.label_type),
-                record.as_entire_buffer_binding(),
-                losses.as_ref().map(Buffer::as_entire_buffer_binding),
-            )?;
+            let prepare = || {
+                host::upload(gpu, &input, logits, band, data);
+                codes.upload(gpu, &target, &map, &targets[first..first + map.pixels()]);
+                operator.dispatch(
+                    gpu,
+                    &band.logits,
+                    input.as_entire_buffer_binding(),
+                    Targets::new(target.as_entire_buffer_binding(), codes.label_type),
+                    record.as_entire_buffer_binding(),
+                    losses.as_ref().map(Buffer::as_entire_buffer_binding),
+                )
+            };
+            let dispatch = host::checked(gpu, prepare).await?;
             let mut outputs = vec![(&record, record.size())];
             outputs.extend(losses.as_ref().map(|losses| (losses, map.bytes(32))));
             let found: LossRecord = host::submit_and_read(gpu, waiting, &mut readback, &dispatch, &outputs, |bytes| {
                 if let Some(per_pixel) = &mut per_pixel {
-                    map.unpad(&numbers(bytes[1]), per_pixel);
+                    map.unpad_into(&numbers(bytes[1]), per_pixel);
                 }
                 bytemuck::pod_read_unaligned(bytes[0])
             })

@@ -102,6 +102,11 @@ impl Axis {
     }
 }
 
+/// Taps per axis of [`UPSCALE`], or `None` where an axis shrinks.
+fn taps(y: &Axis, x: &Axis) -> Option<u32> {
+    Some(y.taps()?.max(x.taps()?))
+}
+
 /// Labels at full resolution from logits at a lower one: bilinear upsampling, argmax and confidence in one pass. The
 /// upsampled logits never exist.
 ///
@@ -233,9 +238,9 @@ impl Segment {
             ..Params::new(logits)
         };
         let groups = map.row_stride() / 4;
-        let (kernel, taps, invocations) = match (y.taps(), x.taps()) {
-            (Some(y), Some(x)) => (&UPSCALE, y.max(x), groups * map.height().div_ceil(4)),
-            _ => (&RESIZE, ANY_TAPS, groups * map.height()),
+        let (kernel, taps, invocations) = match taps(&y, &x) {
+            Some(taps) => (&UPSCALE, taps, groups * map.height().div_ceil(4)),
+            None => (&RESIZE, ANY_TAPS, groups * map.height()),
         };
         let specialisation = Specialisation { labels, confidence: outputs.confidence.is_some(), taps, ..ANY_CLASSES };
         let mut dispatch = Dispatch::new();
@@ -280,8 +285,11 @@ impl Segment {
         let mut buffers = MapBuffers::new(gpu, map_bytes, label_type, self.confidence)?;
         let mut result = Segmentation::with_capacity(label_type, self.confidence, self.map(logits)?.pixels());
         for part in &parts {
-            host::upload(gpu, &input, logits, &part.band, data);
-            let work = self.dispatch_part(gpu, logits, part, input.as_entire_buffer_binding(), buffers.outputs())?;
+            let prepare = || {
+                host::upload(gpu, &input, logits, &part.band, data);
+                self.dispatch_part(gpu, logits, part, input.as_entire_buffer_binding(), buffers.outputs())
+            };
+            let work = host::checked(gpu, prepare).await?;
             buffers.read(gpu, waiting, &work, &part.map, &mut result).await?;
         }
         Ok(result)
@@ -296,9 +304,10 @@ impl Segment {
             return Ok(vec![Part { band, map, row: 0, source_row: 0 }]);
         }
         let y = Axis::new(self.resize, logits.height(), self.height)?;
+        let x = Axis::new(self.resize, logits.width(), self.width)?;
         let mut rows = self.height;
         loop {
-            let parts = self.parts_of_rows(logits, &y, rows)?;
+            let parts = self.parts_of_rows(logits, &y, taps(&y, &x), rows)?;
             let needed = parts.iter().map(|part| part.band.logits.bytes().max(part.map.bytes(32))).max();
             match needed {
                 Some(needed) if needed > limit && rows > 1 => rows = rows.div_ceil(2),
@@ -310,16 +319,16 @@ impl Segment {
         }
     }
 
-    fn parts_of_rows(&self, logits: &Logits, y: &Axis, rows: u32) -> Result<Vec<Part>, Error> {
+    fn parts_of_rows(&self, logits: &Logits, y: &Axis, taps: Option<u32>, rows: u32) -> Result<Vec<Part>, Error> {
         let mut parts = Vec::new();
         for image in 0..logits.images() {
             for row in (0..self.height).step_by(rows as usize) {
                 let rows = rows.min(self.height - row);
                 let source_row = y.index(row);
-                // The last pixel's lower tap, or the last tap of the last block of four rows, whichever is later.
+                // The last pixel's lower tap, and where blocks of four rows are read, all taps of the last block.
                 let last_block = row + (rows - 1) / 4 * 4;
-                let last_tap = (y.index(row + rows - 1) + 1).max(y.index(last_block) + y.taps().unwrap_or(0));
-                let end = (last_tap + 1).min(logits.height());
+                let last_tap = taps.map_or(0, |taps| y.index(last_block) + taps - 1);
+                let end = (last_tap.max(y.index(row + rows - 1) + 1) + 1).min(logits.height());
                 let shape = Logits::chw(logits.classes(), end - source_row, logits.width())?;
                 let band = Band { image, pixel: source_row * logits.width(), logits: shape };
                 let map = Map::with_padded_rows(1, rows, self.width)?;

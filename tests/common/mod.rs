@@ -71,11 +71,15 @@ pub fn elements(shape: &Logits) -> usize {
 
 /// A storage buffer with `data`, the packed elements of `shape`, and NaN in the padding, which nothing may depend on.
 pub fn upload(gpu: &Gpu, shape: &Logits, data: &[f32]) -> wgpu::Buffer {
+    upload_padded_with(gpu, shape, data, f32::NAN)
+}
+
+pub fn upload_padded_with(gpu: &Gpu, shape: &Logits, data: &[f32], padding: f32) -> wgpu::Buffer {
     let pixels = shape.pixels() as usize;
     let mut padded = Vec::with_capacity(shape.len() as usize);
     for plane in data.chunks_exact(pixels) {
         padded.extend_from_slice(plane);
-        padded.resize(padded.len() + shape.plane_stride() as usize - pixels, f32::NAN);
+        padded.resize(padded.len() + shape.plane_stride() as usize - pixels, padding);
     }
     upload_bytes(gpu, bytemuck::cast_slice(&padded))
 }
@@ -172,4 +176,16 @@ pub fn assert_close(what: &str, got: &[f32], expected: &[f64], tolerance: impl F
         };
         assert!(close, "{what}[{i}]: {got:e}, expected {expected:e} within {:e}", tolerance(i));
     }
+}
+
+/// [`application_gpu`] that panics where wgpu reports an error of its own, which nothing here may provoke.
+pub fn watched_gpu(limits: wgpu::Limits) -> Gpu {
+    let gpu = application_gpu(limits);
+    gpu.device().on_uncaptured_error(std::sync::Arc::new(|error| panic!("uncaptured: {error}")));
+    gpu
+}
+
+/// The bits of numbers, to compare NaN and ±0 as well.
+pub fn bits(numbers: &[f32]) -> Vec<u32> {
+    numbers.iter().map(|x| x.to_bits()).collect()
 }

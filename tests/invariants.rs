@@ -1,0 +1,160 @@
+//! What must hold for any logits.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod common;
+
+use common::*;
+use proptest::prelude::*;
+use seghead::{Argmax, CrossEntropy, Labels, Logits, Outputs, Segment, Softmax, reference};
+
+/// Two class counts for each kind of kernel, batches, and images of any size; the seed of their logits.
+fn tensors() -> impl Strategy<Value = (Logits, u64)> {
+    let sizes = (1u32..=3, prop::sample::select(vec![2u32, 5, 25, 31]), 1u32..=9, 1u32..=9, any::<u64>());
+    sizes.prop_map(|(n, c, h, w, seed)| (Logits::nchw(n, c, h, w).unwrap(), seed))
+}
+
+/// Multiples of 2⁻¹⁰ in −32..32, so that adding an integer below 2⁸ is exact.
+fn logits(shape: &Logits, seed: u64) -> Vec<f32> {
+    let mut random = Random::new(seed);
+    (0..elements(shape)).map(|_| random.below(64 << 10) as f32 / 1024.0 - 32.0).collect()
+}
+
+/// Index of class `c` of pixel `i`, pixels counted over all images.
+fn at(shape: &Logits, i: usize, c: usize) -> usize {
+    let plane = shape.pixels() as usize;
+    (i / plane * shape.classes() as usize + c) * plane + i % plane
+}
+
+fn narrow(labels: Labels) -> Vec<u8> {
+    match labels {
+        Labels::U8(labels) => labels,
+        Labels::U32(_) => panic!("at most 256 classes have labels of 8 bits"),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn probabilities_sum_to_one((shape, seed) in tensors()) {
+        let data = logits(&shape, seed);
+        let p = Softmax::new().run_blocking(gpu(), &shape, &data).unwrap();
+        for i in 0..shape.map().pixels() {
+            let sum: f64 = (0..shape.classes() as usize).map(|c| f64::from(p[at(&shape, i, c)])).sum();
+            // The terms and their sum have the same errors, all but the C roundings of the sum, one of 1 / Σ (at most
+            // 5 U) and one of each product.
+            let tolerance = (f64::from(shape.classes()) + 6.0) * U;
+            prop_assert!((sum - 1.0).abs() <= tolerance, "{shape:?} pixel {i}: {sum}");
+        }
+    }
+
+    #[test]
+    fn softmax_ignores_a_constant((shape, seed) in tensors(), shifts in prop::collection::vec(-256i16..256, 243)) {
+        let data = logits(&shape, seed);
+        let mut shifted = data.clone();
+        for i in 0..shape.map().pixels() {
+            (0..shape.classes() as usize).for_each(|c| shifted[at(&shape, i, c)] += f32::from(shifts[i]));
+        }
+        // The sums are exact, see `tensors`, and so are the differences to the maximum: the bits are the same.
+        let p = Softmax::new().run_blocking(gpu(), &shape, &data).unwrap();
+        prop_assert_eq!(bits(&p), bits(&Softmax::new().run_blocking(gpu(), &shape, &shifted).unwrap()));
+    }
+
+    #[test]
+    fn softmax_keeps_the_argmax((shape, seed) in tensors()) {
+        let data = logits(&shape, seed);
+        // Distinct logits differ by 2⁻¹⁰ at least, far more than exp rounds away; equal ones have equal probabilities.
+        let p = Softmax::new().run_blocking(gpu(), &shape, &data).unwrap();
+        let of_probabilities = Argmax::new().run_blocking(gpu(), &shape, &p).unwrap();
+        prop_assert_eq!(of_probabilities, Argmax::new().run_blocking(gpu(), &shape, &data).unwrap());
+        let expected: Vec<u8> = reference::argmax(&shape, &data).into_iter().map(|label| label as u8).collect();
+        prop_assert_eq!(narrow(Argmax::new().run_blocking(gpu(), &shape, &data).unwrap().labels), expected);
+    }
+
+    #[test]
+    fn loss_is_minus_log_of_the_probability((shape, seed) in tensors()) {
+        let data = logits(&shape, seed);
+        let mut random = Random::new(!seed);
+        let targets: Vec<u8> = (0..shape.map().pixels()).map(|_| random.below(shape.classes()) as u8).collect();
+        let loss = CrossEntropy::new().per_pixel(true).run_blocking(gpu(), &shape, &data, &targets).unwrap();
+        let p = Softmax::new().run_blocking(gpu(), &shape, &data).unwrap();
+        for (i, (&loss, &target)) in loss.per_pixel.unwrap().iter().zip(&targets).enumerate() {
+            let expected = -f64::from(p[at(&shape, i, target.into())]).ln();
+            // The relative error of a probability, (6 + 5 · 64 + 8 + C + 3) U, is the absolute one of its logarithm;
+            // that of a loss as in tests/oracle.rs, for distances up to 64.
+            let classes = f64::from(shape.classes());
+            let tolerance = (337.0 + classes) * U + (128.0 + 12.0 + classes) * U + (2f64).powi(-20);
+            prop_assert!((f64::from(loss) - expected).abs() <= tolerance, "{shape:?} pixel {i}: {loss} {expected}");
+        }
+    }
+
+    #[test]
+    fn segment_to_the_same_size_is_argmax((shape, seed) in tensors()) {
+        let data = logits(&shape, seed);
+        let argmax = Argmax::new().confidence(true).run_blocking(gpu(), &shape, &data).unwrap();
+        let segment = Segment::new(shape.height(), shape.width()).confidence(true);
+        let segment = segment.run_blocking(gpu(), &shape, &data).unwrap();
+        prop_assert_eq!(argmax.labels, segment.labels);
+        // Sums of C terms in different orders, rescaled or not: as in tests/oracle.rs, twice.
+        let tolerance = 2.0 * (11.0 + 4.0 * f64::from(shape.classes())) * U;
+        for (a, b) in argmax.confidence.unwrap().into_iter().zip(segment.confidence.unwrap()) {
+            prop_assert!((f64::from(a) - f64::from(b)).abs() <= tolerance * f64::from(a), "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn a_batch_is_its_images((shape, seed) in tensors()) {
+        let data = logits(&shape, seed);
+        let image = Logits::chw(shape.classes(), shape.height(), shape.width()).unwrap();
+        let (argmax, segment) = (Argmax::new().confidence(true), Segment::new(11, 6).confidence(true));
+        let mut softmax = Vec::new();
+        let mut labels = [Vec::new(), Vec::new()];
+        let mut confidence = [Vec::new(), Vec::new()];
+        for data in data.chunks_exact(elements(&image)) {
+            softmax.extend(Softmax::new().run_blocking(gpu(), &image, data).unwrap());
+            let found =
+                [argmax.run_blocking(gpu(), &image, data).unwrap(), segment.run_blocking(gpu(), &image, data).unwrap()];
+            for (i, found) in found.into_iter().enumerate() {
+                labels[i].extend(narrow(found.labels));
+                confidence[i].extend(found.confidence.unwrap());
+            }
+        }
+        prop_assert_eq!(bits(&softmax), bits(&Softmax::new().run_blocking(gpu(), &shape, &data).unwrap()));
+        let found =
+            [argmax.run_blocking(gpu(), &shape, &data).unwrap(), segment.run_blocking(gpu(), &shape, &data).unwrap()];
+        for (i, found) in found.into_iter().enumerate() {
+            prop_assert_eq!(&narrow(found.labels), &labels[i]);
+            prop_assert_eq!(bits(&found.confidence.unwrap()), bits(&confidence[i]));
+        }
+    }
+
+    #[test]
+    fn padding_changes_nothing((shape, seed) in tensors()) {
+        let padded = shape.padded().unwrap();
+        prop_assert!(layout(&shape, seed, 0.0) == layout(&padded, seed, 0.0), "{shape:?} {seed}");
+    }
+
+    #[test]
+    fn the_contents_of_padding_change_nothing((shape, seed) in tensors()) {
+        let padded = shape.padded().unwrap();
+        prop_assert!(layout(&padded, seed, 0.0) == layout(&padded, seed, f32::NAN), "{shape:?} {seed}");
+    }
+}
+
+/// Softmax, labels and confidence, by bits, of the same logits laid out as `shape` with this padding.
+fn layout(shape: &Logits, seed: u64, padding: f32) -> (Vec<u32>, Vec<u8>, Vec<u32>) {
+    let (map, mut recorder) = (shape.map(), Recorder::new(gpu()));
+    let input = upload_padded_with(gpu(), shape, &logits(shape, seed), padding);
+    let out = output(gpu(), shape.bytes());
+    let (labels, confidence) = (output(gpu(), map.bytes(8)), output(gpu(), map.bytes(32)));
+    let (input, to) = (input.as_entire_buffer_binding(), out.as_entire_buffer_binding());
+    let outputs = Outputs::labels(labels.as_entire_buffer_binding()).confidence(confidence.as_entire_buffer_binding());
+    recorder.record(&Softmax::new().dispatch(gpu(), shape, input.clone(), to).unwrap(), &[&out]);
+    let argmax = Argmax::new().dispatch(gpu(), shape, input, outputs).unwrap();
+    recorder.record(&argmax, &[&labels, &confidence]);
+    let mut read = recorder.finish();
+    let softmax = bits(&unpad_tensor(shape, &read.next().unwrap()));
+    let labels = unpad_map::<u8>(&map, &read.next().unwrap());
+    (softmax, labels, unpad_map::<u32>(&map, &read.next().unwrap()))
+}
