@@ -1,0 +1,220 @@
+//! The arguments of the command.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use seghead::{GpuOptions, wgpu};
+
+/// Post-processes the logits of a segmentation network on the GPU.
+#[derive(Debug, Parser)]
+#[command(name = "seghead", version, about, subcommand_required = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command understands.
+#[derive(Args, Clone, Debug)]
+pub struct Common {
+    /// Use the adapter with this in its name (else WGPU_ADAPTER_NAME)
+    #[arg(long, global = true, value_name = "SUBSTRING")]
+    pub adapter: Option<String>,
+    /// Use this graphics API (else WGPU_BACKEND)
+    #[arg(long, global = true)]
+    pub backend: Option<Backend>,
+    /// The order of the dimensions of a tensor; by default chw for three and nchw for four
+    #[arg(long, global = true)]
+    pub layout: Option<Layout>,
+    /// Print one JSON object on standard output and nothing else
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print errors only
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+}
+
+impl Common {
+    /// Which adapter was asked for.
+    pub fn gpu_options(&self) -> GpuOptions {
+        let backends = self.backend.map(|backend| match backend {
+            Backend::Vulkan => wgpu::Backends::VULKAN,
+            Backend::Metal => wgpu::Backends::METAL,
+            Backend::Dx12 => wgpu::Backends::DX12,
+            Backend::Gl => wgpu::Backends::GL,
+        });
+        GpuOptions { backends, adapter_name: self.adapter.clone(), ..GpuOptions::default() }
+    }
+}
+
+/// A graphics API.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Backend {
+    Vulkan,
+    Metal,
+    Dx12,
+    Gl,
+}
+
+/// The order of the dimensions of a tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Layout {
+    Chw,
+    Nchw,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Segment the built-in photo: labels, confidence and overlay as pictures
+    Demo(Demo),
+    /// Labels and confidence at full resolution, upsampled and scored in one pass
+    Segment(Segment),
+    /// Probabilities that sum to 1 over the classes of a pixel
+    Softmax(Softmax),
+    /// Independent probabilities, for multi-label networks
+    Sigmoid(Sigmoid),
+    /// The class with the largest logit of every pixel
+    Argmax(Argmax),
+    /// The loss of logits against target labels
+    #[command(subcommand)]
+    Loss(Loss),
+    /// The adapters of this machine, their limits, and the one that is chosen
+    Adapters,
+}
+
+#[derive(Args, Debug)]
+pub struct Demo {
+    /// The folder for the pictures
+    #[arg(short, long, default_value = "demo", value_name = "DIR")]
+    pub output: String,
+    /// How much of the overlay is colour, 0 to 1
+    #[arg(long, default_value_t = 0.5, value_name = "A")]
+    pub alpha: f32,
+}
+
+#[derive(Args, Debug)]
+pub struct Segment {
+    /// Logits, C×H×W or N×C×H×W: .npy, FILE.npz:NAME or FILE.safetensors:NAME
+    pub logits: String,
+    /// The photo that was segmented, PNG or JPEG; the result has its size
+    #[arg(long, conflicts_with = "size")]
+    pub image: Option<String>,
+    /// The size of the result; by default that of the logits
+    #[arg(long, value_name = "WxH", value_parser = parse_size)]
+    pub size: Option<(u32, u32)>,
+    /// Where on the logits a pixel of the result lies
+    #[arg(long, default_value = "half-pixel")]
+    pub resize: Resize,
+    /// How much of the overlay is colour, 0 to 1
+    #[arg(long, default_value_t = 0.5, value_name = "A")]
+    pub alpha: f32,
+    /// Write the labels, .npy or .png
+    #[arg(long, value_name = "F")]
+    pub labels: Option<String>,
+    /// Write the labels in colour over the photo, .png
+    #[arg(long, value_name = "F.png", requires = "image")]
+    pub overlay: Option<String>,
+    /// Write the softmax probability of the chosen class, .npy or .png
+    #[arg(long, value_name = "F")]
+    pub confidence: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Resize {
+    /// Centre on centre: align_corners=False in PyTorch
+    HalfPixel,
+    /// Corner pixel on corner pixel: align_corners=True in PyTorch
+    AlignCorners,
+    /// Corner on corner: asymmetric in ONNX
+    Asymmetric,
+}
+
+#[derive(Args, Debug)]
+pub struct Softmax {
+    /// Logits, C×H×W or N×C×H×W: .npy, FILE.npz:NAME or FILE.safetensors:NAME
+    pub logits: String,
+    /// Write the probabilities, float32 .npy shaped like the logits
+    #[arg(short, long, value_name = "F.npy")]
+    pub output: String,
+    /// The dimension whose elements sum to 1
+    #[arg(long, default_value = "class")]
+    pub axis: Axis,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Axis {
+    Class,
+}
+
+#[derive(Args, Debug)]
+pub struct Sigmoid {
+    /// Logits, C×H×W or N×C×H×W: .npy, FILE.npz:NAME or FILE.safetensors:NAME
+    pub logits: String,
+    /// Write the probabilities, float32 .npy shaped like the logits
+    #[arg(short, long, value_name = "F.npy")]
+    pub output: String,
+}
+
+#[derive(Args, Debug)]
+pub struct Argmax {
+    /// Logits, C×H×W or N×C×H×W: .npy, FILE.npz:NAME or FILE.safetensors:NAME
+    pub logits: String,
+    /// Write the labels, .npy or .png
+    #[arg(short, long, value_name = "F")]
+    pub output: String,
+    /// Write the softmax probability of the chosen class, .npy or .png
+    #[arg(long, value_name = "F")]
+    pub confidence: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Loss {
+    /// Cross-entropy straight from logits, as torch.nn.CrossEntropyLoss
+    CrossEntropy(CrossEntropy),
+}
+
+#[derive(Args, Debug)]
+pub struct CrossEntropy {
+    /// Logits, C×H×W or N×C×H×W: .npy, FILE.npz:NAME or FILE.safetensors:NAME
+    pub logits: String,
+    /// Target labels, H×W or N×H×W: an integer .npy, or a grey or paletted PNG
+    pub target: String,
+    /// A weight per class: a .npy file or a list
+    #[arg(long, value_name = "F|w0,w1,…")]
+    pub class_weights: Option<String>,
+    /// Pixels with this target count for nothing
+    #[arg(long, default_value_t = -100, value_name = "I", allow_negative_numbers = true)]
+    pub ignore_index: i64,
+    /// The share of the target that goes to all classes alike, 0 to 1
+    #[arg(long, default_value_t = 0.0, value_name = "E", allow_negative_numbers = true)]
+    pub label_smoothing: f32,
+    /// How the losses of the pixels become the result
+    #[arg(long, default_value = "mean")]
+    pub reduction: Reduction,
+    /// Write the result, float32 .npy: of every pixel for none, else a scalar
+    #[arg(short, long, value_name = "F.npy", required_if_eq("reduction", "none"))]
+    pub output: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Reduction {
+    /// Σ loss / Σ class weight
+    Mean,
+    /// Σ loss
+    Sum,
+    /// The loss of every pixel
+    None,
+}
+
+fn parse_size(text: &str) -> Result<(u32, u32), String> {
+    let parsed =
+        text.split_once(['x', 'X']).and_then(|(width, height)| Some((width.parse().ok()?, height.parse().ok()?)));
+    parsed.ok_or_else(|| "expected width x height, such as 640x480, each below 2³²".to_owned())
+}
+
+/// Refuses an alpha that is no share.
+pub fn check_alpha(alpha: f32) -> Result<(), crate::error::Error> {
+    if (0.0..=1.0).contains(&alpha) {
+        return Ok(());
+    }
+    Err(crate::error::Error::Usage(format!("--alpha: expected a number in 0..=1, found {alpha}")))
+}

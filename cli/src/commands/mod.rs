@@ -1,0 +1,62 @@
+//! The commands, one a file, and what they share.
+
+pub mod adapters;
+pub mod argmax;
+pub mod demo;
+pub mod loss;
+pub mod segment;
+pub mod tensor;
+
+use std::io::Write;
+
+use seghead::{Gpu, Labels};
+use serde_json::{Value, json};
+
+use crate::args::Common;
+use crate::error::Error;
+use crate::files::labels::{LabelValues, write_labels};
+use crate::files::output::Outputs;
+
+/// Opens the adapter that was asked for.
+pub fn open_gpu(common: &Common) -> Result<Gpu, Error> {
+    Ok(Gpu::headless_blocking(&common.gpu_options())?)
+}
+
+/// Adds a label map to the outputs: uint8 where 256 classes suffice, else uint16.
+pub fn add_labels(outputs: &mut Outputs, path: &str, shape: &[usize], labels: &Labels) -> Result<(), Error> {
+    match labels {
+        Labels::U8(labels) => write_labels(outputs, path, shape, LabelValues::U8(labels))?,
+        Labels::U32(labels) => {
+            let narrow: Result<Vec<u16>, _> = labels.iter().map(|&label| u16::try_from(label)).collect();
+            let Ok(narrow) = narrow else {
+                let largest = labels.iter().max().copied().unwrap_or(0);
+                return Err(Error::Usage(format!("{path}: expected labels of at most 65535, found {largest}")));
+            };
+            write_labels(outputs, path, shape, LabelValues::U16(&narrow))?;
+        }
+    }
+    Ok(())
+}
+
+/// Prints `value` with --json, else `text` unless -q; a closed pipe is an error.
+pub fn print(common: &Common, value: &Value, text: &str) -> Result<(), Error> {
+    let mut out = std::io::stdout().lock();
+    if common.json {
+        writeln!(out, "{value}")?;
+    } else if !common.quiet && !text.is_empty() {
+        write!(out, "{text}")?;
+    }
+    Ok(out.flush()?)
+}
+
+/// A number for JSON, null where it is NaN or infinite.
+pub fn number(value: f64) -> Value {
+    if value.is_finite() { json!(value) } else { Value::Null }
+}
+
+/// Says on stderr what was written, for people.
+pub fn tell_written(common: &Common, paths: &[&str]) {
+    if !common.quiet && !common.json {
+        eprintln!("wrote {}", paths.join(", "));
+    }
+}

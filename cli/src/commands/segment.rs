@@ -1,0 +1,87 @@
+//! `seghead segment`: labels and confidence at full resolution.
+
+use serde_json::json;
+
+use super::{add_labels, number, open_gpu, print, tell_written};
+use crate::args::{Common, Resize, Segment, check_alpha};
+use crate::error::Error;
+use crate::files::output::Outputs;
+use crate::files::palette::voc;
+use crate::files::picture::{Picture, read_picture, write_picture};
+use crate::files::scores::write_scores;
+use crate::input::Input;
+use crate::progress::Progress;
+use crate::summary::summarise;
+
+pub fn run(args: &Segment, common: &Common) -> Result<(), Error> {
+    check_alpha(args.alpha)?;
+    let progress = Progress::start("segmenting", common);
+    let input = Input::read(&args.logits, common)?;
+    let photo = args.image.as_deref().map(read_picture).transpose()?;
+    let (width, height) = match (&photo, args.size) {
+        (Some(photo), _) => (photo.width as u32, photo.height as u32),
+        (None, Some(size)) => size,
+        (None, None) => (input.logits.width(), input.logits.height()),
+    };
+    if args.overlay.is_some() && input.logits.images() != 1 {
+        let message = format!("{}: expected one image for --overlay, found {}", args.logits, input.logits.images());
+        return Err(Error::Usage(message));
+    }
+    let resize = match args.resize {
+        Resize::HalfPixel => seghead::Resize::HalfPixel,
+        Resize::AlignCorners => seghead::Resize::AlignCorners,
+        Resize::Asymmetric => seghead::Resize::Asymmetric,
+    };
+    let segment = seghead::Segment::new(height, width).resize(resize).confidence(true);
+    let gpu = open_gpu(common)?;
+    let found = segment.run_blocking(&gpu, &input.logits, &input.data).map_err(|error| input.error(error))?;
+
+    let shape = input.map_shape(height, width);
+    let mut outputs = Outputs::new();
+    let mut written = Vec::new();
+    if let Some(path) = &args.labels {
+        add_labels(&mut outputs, path, &shape, &found.labels)?;
+        written.push(path.as_str());
+    }
+    if let (Some(path), Some(confidence)) = (&args.confidence, &found.confidence) {
+        write_scores(&mut outputs, path, &shape, confidence, (0.0, 1.0))?;
+        written.push(path);
+    }
+    if let (Some(path), Some(photo)) = (&args.overlay, &photo) {
+        write_picture(&mut outputs, path, &overlay(photo, found.labels.iter(), args.alpha))?;
+        written.push(path);
+    }
+    outputs.commit()?;
+    drop(progress);
+    if !written.is_empty() {
+        tell_written(common, &written);
+    }
+
+    let summary = summarise(input.logits.classes(), &found);
+    let mut text = String::from("class     pixels   share  confidence\n");
+    for class in summary.iter().filter(|class| class.pixels > 0) {
+        let (share, confidence) = (100.0 * class.share, class.confidence);
+        text += &format!("{:5} {:10} {share:6.2}%  {confidence:10.4}\n", class.class, class.pixels);
+    }
+    let classes: Vec<_> = summary
+        .iter()
+        .map(|class| {
+            let confidence = number(class.confidence);
+            json!({ "class": class.class, "pixels": class.pixels, "share": class.share, "confidence": confidence })
+        })
+        .collect();
+    print(common, &json!({ "shape": shape, "classes": classes, "adapter": gpu.adapter_info().name }), &text)
+}
+
+/// The photo with the colour of each pixel's class over it: `alpha` of the colour, the rest of the photo, in sRGB
+/// values.
+pub fn overlay(photo: &Picture, labels: impl Iterator<Item = u32>, alpha: f32) -> Picture {
+    let blend =
+        |(photo, colour): (u8, u8)| (f32::from(photo) * (1.0 - alpha) + f32::from(colour) * alpha).round() as u8;
+    let pixels = photo.rgb.chunks_exact(3).zip(labels);
+    let rgb = pixels.flat_map(|(pixel, label)| {
+        let colour = voc(label);
+        [(pixel[0], colour[0]), (pixel[1], colour[1]), (pixel[2], colour[2])].map(blend)
+    });
+    Picture { width: photo.width, height: photo.height, rgb: rgb.collect() }
+}

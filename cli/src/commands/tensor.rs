@@ -1,0 +1,39 @@
+//! `seghead softmax` and `seghead sigmoid`: from a tensor to a tensor of the same shape.
+
+use seghead::{Gpu, Logits};
+use serde_json::json;
+
+use super::{open_gpu, print, tell_written};
+use crate::args::{Axis, Common, Sigmoid, Softmax};
+use crate::error::Error;
+use crate::files::output::Outputs;
+use crate::files::tensor::write_tensor;
+use crate::input::Input;
+use crate::progress::Progress;
+
+pub fn softmax(args: &Softmax, common: &Common) -> Result<(), Error> {
+    let Axis::Class = args.axis;
+    run(&args.logits, &args.output, common, |gpu, logits, data| seghead::Softmax::new().run_blocking(gpu, logits, data))
+}
+
+pub fn sigmoid(args: &Sigmoid, common: &Common) -> Result<(), Error> {
+    run(&args.logits, &args.output, common, |gpu, logits, data| seghead::Sigmoid::new().run_blocking(gpu, logits, data))
+}
+
+fn run(
+    path: &str,
+    output: &str,
+    common: &Common,
+    operator: impl FnOnce(&Gpu, &Logits, &[f32]) -> Result<Vec<f32>, seghead::Error>,
+) -> Result<(), Error> {
+    let progress = Progress::start("computing", common);
+    let input = Input::read(path, common)?;
+    let gpu = open_gpu(common)?;
+    let result = operator(&gpu, &input.logits, &input.data).map_err(|error| input.error(error))?;
+    let mut outputs = Outputs::new();
+    write_tensor(&mut outputs, output, &input.shape, &result)?;
+    outputs.commit()?;
+    drop(progress);
+    tell_written(common, &[output]);
+    print(common, &json!({ "output": output, "shape": input.shape, "adapter": gpu.adapter_info().name }), "")
+}

@@ -1,0 +1,79 @@
+//! Errors of the command: one line on stderr, exit status 2 for bad usage or input and 1 for anything else.
+
+use std::process::ExitCode;
+
+use crate::files;
+
+/// Why a command stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file could not be read or written.
+    #[error(transparent)]
+    File(#[from] files::Error),
+
+    /// The library refused the input or failed on the device.
+    #[error(transparent)]
+    Gpu(#[from] seghead::Error),
+
+    /// As [`Gpu`](Self::Gpu), for what is in this file.
+    #[error("{path}: {source}")]
+    Content {
+        /// The file that holds the input.
+        path: String,
+        /// What the library says.
+        source: seghead::Error,
+    },
+
+    /// Options that do not go together or with the files.
+    #[error("{0}")]
+    Usage(String),
+
+    /// Standard output is closed or full.
+    #[error("standard output: {0}")]
+    Stdout(#[from] std::io::Error),
+}
+
+impl Error {
+    fn exit_code(&self) -> u8 {
+        use seghead::Error::{Abandoned, Device, Map, MapRange, NoAdapter, OutOfMemory, Poll, RequestDevice};
+        match self {
+            Self::File(error) => error.exit_code(),
+            Self::Gpu(error) | Self::Content { source: error, .. } => match error {
+                NoAdapter { .. } | RequestDevice { .. } | OutOfMemory { .. } => 1,
+                Device(_) | Map(_) | MapRange(_) | Abandoned | Poll(_) => 1,
+                _ => 2,
+            },
+            Self::Usage(_) => 2,
+            Self::Stdout(_) => 1,
+        }
+    }
+
+    /// Prints the line and returns the exit status.
+    pub fn report(&self) -> ExitCode {
+        eprintln!("seghead: {self}");
+        ExitCode::from(self.exit_code())
+    }
+}
+
+/// Prints what is wrong with the arguments in one line, or the help or version where those were asked for.
+pub fn report_usage(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        // A closed pipe, as of `seghead --help | head`, is no failure.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let text = error.render().to_string();
+    // The first paragraph says what is wrong, and what would be right; usage and tips follow.
+    let paragraph: Vec<_> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+    let line = paragraph.join(" ");
+    let line = line.strip_prefix("error: ").unwrap_or(&line);
+    if line.starts_with("Usage:")
+        || line.is_empty()
+        || error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+    {
+        eprintln!("seghead: expected a command: see seghead --help");
+    } else {
+        eprintln!("seghead: {line}: see --help");
+    }
+    ExitCode::from(2)
+}

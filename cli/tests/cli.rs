@@ -1,0 +1,158 @@
+//! The command from outside: what it writes, prints and refuses.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+fn seghead(folder: &TempDir, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_seghead")).args(arguments).current_dir(folder).output().unwrap()
+}
+
+fn json(output: &Output) -> Value {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Checks that a command fails with `code` and one line that has all of `words`, and leaves `files` as all there is.
+#[track_caller]
+fn refused(folder: &TempDir, arguments: &[&str], code: i32, words: &[&str], files: usize) {
+    let output = seghead(folder, arguments);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let lines: Vec<_> = stderr.lines().filter(|line| !line.contains("no real GPU chosen")).collect();
+    assert_eq!(output.status.code(), Some(code), "{stderr}");
+    assert_eq!(lines.len(), 1, "{stderr}");
+    for word in words {
+        assert!(lines[0].contains(word), "{word:?} is not in: {stderr}");
+    }
+    assert!(output.stdout.is_empty());
+    assert_eq!(fs::read_dir(folder).unwrap().count(), files, "{arguments:?} left a file");
+}
+
+/// A version 1.0 .npy file.
+fn npy(path: &Path, descr: &str, shape: &str, data: &[u8]) {
+    let mut header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}");
+    header += &" ".repeat(63 - (header.len() + 10) % 64);
+    header.push('\n');
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend_from_slice(&(header.len() as u16).to_le_bytes());
+    bytes.extend_from_slice(header.as_bytes());
+    bytes.extend_from_slice(data);
+    fs::write(path, bytes).unwrap();
+}
+
+fn floats(folder: &TempDir, name: &str, shape: &str, values: &[f32]) {
+    npy(&folder.path().join(name), "<f4", shape, bytemuck::cast_slice(values));
+}
+
+/// The float32 values of a .npy file that `seghead` wrote.
+fn read_floats(folder: &TempDir, name: &str) -> Vec<f32> {
+    let bytes = fs::read(folder.path().join(name)).unwrap();
+    let start = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
+    bytemuck::pod_collect_to_vec(&bytes[start..])
+}
+
+#[test]
+fn the_demo_segments_the_sample() {
+    let folder = TempDir::new().unwrap();
+    let report = json(&seghead(&folder, &["demo", "-o", "out", "--json"]));
+    // As computed with PyTorch from the same logits and labels.
+    let expected = [("background", 0.9261), ("cat", 0.8962), ("person", 0.9535), ("cup", 0.9341)];
+    for (class, (name, iou)) in report["classes"].as_array().unwrap().iter().zip(expected) {
+        assert_eq!(class["class"], name);
+        assert!((class["iou"].as_f64().unwrap() - iou).abs() < 2e-4, "{class}");
+        assert!(class["confidence"].as_f64().unwrap() > 0.9, "{class}");
+    }
+    for name in ["labels", "confidence", "overlay"] {
+        let bytes = fs::read(folder.path().join(format!("out/{name}.png"))).unwrap();
+        assert!(bytes.starts_with(b"\x89PNG"), "{name}");
+        let size = |at: usize| u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        assert_eq!((size(16), size(20)), (640, 448), "{name}");
+    }
+    assert_eq!(fs::read_dir(folder.path().join("out")).unwrap().count(), 3);
+}
+
+#[test]
+fn tensors_keep_their_shape() {
+    let folder = TempDir::new().unwrap();
+    floats(&folder, "x.npy", "(2, 1, 3)", &[0.0, 1.0, -200.0, 0.0, 3.0, 200.0]);
+    assert!(seghead(&folder, &["sigmoid", "x.npy", "-o", "s.npy"]).status.success());
+    let report = json(&seghead(&folder, &["softmax", "x.npy", "-o", "p.npy", "--json"]));
+    assert_eq!(report["shape"], serde_json::json!([2, 1, 3]));
+    let p = read_floats(&folder, "p.npy");
+    assert_eq!((p[0], p[3], p[2], p[5]), (0.5, 0.5, 0.0, 1.0));
+    assert!((p[1] + p[4] - 1.0).abs() < 1e-6 && (p[4] - 0.880_797).abs() < 1e-6);
+    let s = read_floats(&folder, "s.npy");
+    assert_eq!((s[0], s[2], s[5]), (0.5, 0.0, 1.0));
+}
+
+#[test]
+fn segment_and_argmax_agree_at_the_size_of_the_logits() {
+    let folder = TempDir::new().unwrap();
+    let logits: Vec<f32> = (0..3 * 5 * 7u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 20) as f32 / 500.0).collect();
+    floats(&folder, "x.npy", "(3, 5, 7)", &logits);
+    let segment = ["segment", "x.npy", "--labels", "a.npy", "--confidence", "a_confidence.npy", "--json"];
+    let report = json(&seghead(&folder, &segment));
+    assert_eq!(report["shape"], serde_json::json!([5, 7]));
+    let pixels: u64 = report["classes"].as_array().unwrap().iter().map(|class| class["pixels"].as_u64().unwrap()).sum();
+    assert_eq!(pixels, 35);
+    let argmax = ["argmax", "x.npy", "-o", "b.npy", "--confidence", "b_confidence.npy"];
+    assert!(seghead(&folder, &argmax).status.success());
+    let read = |name: &str| fs::read(folder.path().join(name)).unwrap();
+    assert_eq!(read("a.npy"), read("b.npy"));
+    let close = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-5;
+    let (a, b) = (read_floats(&folder, "a_confidence.npy"), read_floats(&folder, "b_confidence.npy"));
+    assert!(a.iter().zip(&b).all(close));
+}
+
+#[test]
+fn losses_are_pytorchs() {
+    let folder = TempDir::new().unwrap();
+    floats(&folder, "x.npy", "(1, 2, 1, 3)", &[0.0; 6]);
+    npy(&folder.path().join("t.npy"), "<i8", "(1, 1, 3)", bytemuck::cast_slice(&[0i64, 1, -7]));
+    let loss = ["loss", "cross-entropy", "x.npy", "t.npy", "--ignore-index", "-7", "--json"];
+    let report = json(&seghead(&folder, &loss));
+    assert!((report["loss"].as_f64().unwrap() - std::f64::consts::LN_2).abs() < 1e-6);
+    assert_eq!((&report["pixels"], &report["ignored"]), (&3.into(), &1.into()));
+    let none = [&loss[..], &["--reduction", "none", "-o", "l.npy"]].concat();
+    assert!(json(&seghead(&folder, &none)).get("loss").is_none());
+    let losses = read_floats(&folder, "l.npy");
+    assert!((losses[0] - std::f32::consts::LN_2).abs() < 1e-6 && losses[2] == 0.0);
+    npy(&folder.path().join("void.npy"), "<i8", "(1, 1, 3)", bytemuck::cast_slice(&[-7i64; 3]));
+    let void = ["loss", "cross-entropy", "x.npy", "void.npy", "--ignore-index", "-7", "--json"];
+    assert_eq!(json(&seghead(&folder, &void))["loss"], Value::Null);
+}
+
+#[test]
+fn bad_input_is_one_line_and_leaves_nothing() {
+    let folder = TempDir::new().unwrap();
+    floats(&folder, "x.npy", "(2, 1, 3)", &[0.0; 6]);
+    npy(&folder.path().join("t.npy"), "<i8", "(1, 3)", bytemuck::cast_slice(&[0i64, 1, 9]));
+    fs::write(folder.path().join("junk.npy"), "no array").unwrap();
+    npy(&folder.path().join("short.npy"), "<f4", "(2, 1, 3)", &[0; 20]);
+    let refused = |arguments: &[&str], code, words: &[&str]| refused(&folder, arguments, code, words, 4);
+    refused(&["softmax", "nope.npy", "-o", "y.npy"], 2, &["nope.npy"]);
+    refused(&["softmax", "junk.npy", "-o", "y.npy"], 2, &["junk.npy", "NumPy"]);
+    refused(&["softmax", "short.npy", "-o", "y.npy"], 2, &["short.npy", "24", "20"]);
+    refused(&["softmax", "t.npy", "-o", "y.npy"], 2, &["t.npy", "int64"]);
+    refused(&["softmax", "x.npy", "-o", "no/such/y.npy"], 1, &["no/such"]);
+    refused(&["softmax", "x.npy", "-o", "y.npy", "--axis", "depth"], 2, &["depth", "class"]);
+    refused(&["softmax", "x.npy", "-o", "y.npy", "--layout", "nchw"], 2, &["x.npy", "4 dimensions"]);
+    refused(&["softmax", "x.npy", "-o", "y.npy", "--adapter", "no such"], 1, &["no such", "found"]);
+    refused(&["argmax", "x.npy", "-o", "y.txt"], 2, &["y.txt", ".png"]);
+    refused(&["argmax", "x.npy", "-o", "y.npy", "--confidence", "y.npy"], 2, &["y.npy"]);
+    refused(&["segment", "x.npy", "--size", "0x4", "--labels", "y.npy"], 2, &["width", "0"]);
+    refused(&["segment", "x.npy", "--size", "4000000000x4000000000", "--labels", "y.npy"], 2, &["limit"]);
+    refused(&["segment", "x.npy", "--overlay", "y.png"], 2, &["--image"]);
+    refused(&["segment", "x.npy", "--alpha", "2", "--labels", "y.npy"], 2, &["--alpha", "2"]);
+    refused(&["loss", "cross-entropy", "x.npy", "t.npy"], 2, &["t.npy", "target[2]", "9"]);
+    refused(&["loss", "cross-entropy", "x.npy", "t.npy", "--class-weights", "1,2,3"], 2, &["class weights", "2", "3"]);
+    refused(&["loss", "cross-entropy", "x.npy", "t.npy", "--reduction", "none"], 2, &["--output"]);
+    refused(&["frobnicate"], 2, &["frobnicate"]);
+    refused(&[], 2, &["command"]);
+}
