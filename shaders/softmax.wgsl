@@ -1,18 +1,45 @@
-// Softmax over the classes: exp(x − maximum) / Σ exp(x − maximum) for every pixel; subtracting the maximum keeps the
-// exponential from overflowing and changes nothing else.
+// Softmax along one axis of the tensor, y = exp(x − maximum) / Σ exp(x − maximum), or its logarithm with LOG,
+// y = (x − maximum) − log Σ exp(x − maximum); subtracting the maximum keeps the exponential from overflowing and changes
+// nothing else.
 //
-// Two shapes of kernel. `registers`, for up to 24 classes, a constant: an invocation holds all logits of its group,
-// reads them once and writes them once. Above, `statistics` finds maximum and 1 / Σ of every pixel, and `apply` reads
-// the logits again and writes the probabilities, an invocation CLASS_BLOCK planes of one group, so that few streams
-// are written at a time.
+// The tensor is seen as [images, classes, pixels] whatever the axis: `classes` counts the elements that are normalised
+// together, plane_stride apart, and `pixels` is what lies between. Over the class axis that is N, C, H · W; over height
+// N · C, H, W; along a row there is nothing between, which is the third shape of kernel.
+//
+// `registers`, for up to 24 classes, a constant: an invocation holds all logits of its group, reads them once and writes
+// them once. `statistics` and `apply`, for more: the first finds maximum and scale (1 / Σ, or log Σ) of every pixel, the
+// second reads the logits again and writes the results, an invocation CLASS_BLOCK planes of one group, so that few
+// streams are written at a time. `rows`: an invocation owns a row, whose elements are neighbours, and walks it twice.
 //
 // As in PyTorch a pixel with a NaN, a +Inf or nothing but −Inf is NaN in every class, and −Inf beside a finite logit
 // has the probability 0.
 //
-// logits, output: [N, C, plane_stride], maximum and scale: [N, map_stride]
+// logits, output: [images, classes, plane_stride], maximum and scale: [images, map_stride]
 
 const REGISTERS: u32 = max(CLASSES, 1u);
 const CLASS_BLOCK: u32 = 8u;
+
+fn scale_of(sum: vec4<f32>) -> vec4<f32> {
+  if LOG {
+    return log(sum);
+  }
+  return 1.0 / sum;
+}
+
+fn result(x: vec4<f32>, maximum: vec4<f32>, scale: vec4<f32>) -> vec4<f32> {
+  if LOG {
+    return (x - maximum) - scale;
+  }
+  return exp(x - maximum) * scale;
+}
+
+// The same where x or the maximum may be special.
+fn exact_result(x: vec4<f32>, maximum: vec4<f32>, scale: vec4<f32>) -> vec4<f32> {
+  if LOG {
+    return select((x - maximum) - scale, vec4(params.nan), magnitude(maximum) >= vec4(NOT_FINITE));
+  }
+  return exact_probability(x, maximum, scale);
+}
 
 @compute @workgroup_size(WORKGROUP)
 fn registers(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -37,20 +64,25 @@ fn registers(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocat
   element = first;
   if any(largest >= vec4(NOT_FINITE)) {
     let exact = exact_statistics(first);
+    let scale = scale_of(exact.sum);
     for (var c = 0u; c < class_count(); c++) {
-      store(element, exact_probability(load(element), exact.maximum, 1.0 / exact.sum), pixels);
+      store(element, exact_result(load(element), exact.maximum, scale), pixels);
       element += stride;
     }
     return;
   }
   var sum = vec4(0.0);
   for (var c = 0u; c < REGISTERS; c++) {
-    x[c] = exp(x[c] - maximum);
-    sum += x[c];
+    x[c] -= maximum;
+    let e = exp(x[c]);
+    sum += e;
+    if !LOG {
+      x[c] = e;
+    }
   }
-  let scale = 1.0 / sum;
+  let scale = scale_of(sum);
   for (var c = 0u; c < REGISTERS; c++) {
-    store(element, x[c] * scale, pixels);
+    store(element, select(x[c] * scale, x[c] - scale, LOG), pixels);
     element += stride;
   }
 }
@@ -67,7 +99,7 @@ fn statistics(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invoca
   let found = online_statistics(workgroup.z * params.image_stride + group * 4u);
   let at = (workgroup.z * params.map_stride) / 4u + group;
   maximum_out[at] = found.maximum;
-  scale_out[at] = 1.0 / found.sum;
+  scale_out[at] = scale_of(found.sum);
 }
 
 @group(0) @binding(3) var<storage, read> maximum_in: array<vec4<f32>>;
@@ -79,8 +111,8 @@ fn apply(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_
   let index = invocation(workgroup, local);
   let block = index / groups;
   let group = index - block * groups;
-  let c = block * CLASS_BLOCK;
-  if c >= params.classes {
+  let first_class = block * CLASS_BLOCK;
+  if first_class >= params.classes {
     return;
   }
   let at = (workgroup.z * params.map_stride) / 4u + group;
@@ -88,14 +120,67 @@ fn apply(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_
   let scale = scale_in[at];
   let undefined = any(magnitude(maximum) >= vec4(NOT_FINITE));
   let pixels = params.pixels - group * 4u;
-  var element = workgroup.z * params.image_stride + c * params.plane_stride + group * 4u;
-  for (var k = c; k < min(c + CLASS_BLOCK, params.classes); k++) {
+  let stride = params.plane_stride;
+  let end = min(first_class + CLASS_BLOCK, params.classes);
+  var element = workgroup.z * params.image_stride + first_class * stride + group * 4u;
+  for (var c = first_class; c < end; c++) {
     let x = load(element);
-    var y = exp(x - maximum) * scale;
+    var y = result(x, maximum, scale);
     if undefined || any(magnitude(x) >= vec4(NOT_FINITE)) {
-      y = exact_probability(x, maximum, scale);
+      y = exact_result(x, maximum, scale);
     }
     store(element, y, pixels);
-    element += params.plane_stride;
+    element += stride;
+  }
+}
+
+// A row of `classes` neighbouring elements; `pixels` of them lie in a plane, and planes are plane_stride apart.
+@compute @workgroup_size(WORKGROUP)
+fn rows(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  let row = invocation(workgroup, local);
+  if row >= params.rows {
+    return;
+  }
+  let plane = row / params.pixels;
+  let first = plane * params.plane_stride + (row - plane * params.pixels) * params.classes;
+  let count = params.classes;
+
+  // The state of four runs of elements, each every fourth one; lanes behind the end of the row repeat its first element
+  // and add nothing.
+  var maximum = vec4(load_one(first));
+  var largest = magnitude(maximum);
+  var sum = vec4(0.0);
+  for (var i = 0u; i < count; i += 4u) {
+    let inside = vec4(i, i + 1u, i + 2u, i + 3u) < vec4(count);
+    let x = select(vec4(load_one(first)), load(first + i), inside);
+    let m = max(maximum, x);
+    sum = sum * exp(maximum - m) + select(vec4(0.0), exp(x - m), inside);
+    maximum = m;
+    largest = max(largest, magnitude(x));
+  }
+  var top = max(max(maximum.x, maximum.y), max(maximum.z, maximum.w));
+  let parts = sum * exp(maximum - top);
+  var total = (parts.x + parts.y) + (parts.z + parts.w);
+  let special = any(largest >= vec4(NOT_FINITE));
+  if special {
+    top = load_one(first);
+    for (var i = 1u; i < count; i++) {
+      let x = load_one(first + i);
+      top = select(top, x, order(x) > order(top));
+    }
+    total = 0.0;
+    for (var i = 0u; i < count; i++) {
+      let x = load_one(first + i);
+      total += select(exp(x - top), 0.0, (bitcast<u32>(x) & 0x7fffffffu) >= NOT_FINITE);
+    }
+  }
+  let scale = scale_of(vec4(total));
+  for (var i = 0u; i < count; i += 4u) {
+    let x = load(first + i);
+    var y = result(x, vec4(top), scale);
+    if special {
+      y = exact_result(x, vec4(top), scale);
+    }
+    store(first + i, y, count - i);
   }
 }

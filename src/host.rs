@@ -117,6 +117,21 @@ pub(crate) fn bands(gpu: &Gpu, logits: &Logits) -> Result<Vec<Band>, Error> {
     Ok(bands)
 }
 
+/// Splits `whole`, one image of one class, into bands of whole rows that this device can bind.
+pub(crate) fn bands_of_rows(gpu: &Gpu, whole: &Logits) -> Result<Vec<Band>, Error> {
+    let (limit, bytes_of_row) = (band_limit(gpu), u64::from(whole.width()) * 4);
+    let most = (limit / bytes_of_row).min(whole.height().into()) as u32;
+    if most == 0 {
+        return Err(Error::Limit { what: "bytes of a row of the logits", needed: bytes_of_row, limit });
+    }
+    let rows = (0..whole.height()).step_by(most as usize);
+    rows.map(|row| {
+        let logits = Logits::chw(1, most.min(whole.height() - row), whole.width())?;
+        Ok(Band { image: 0, pixel: row * whole.width(), logits })
+    })
+    .collect()
+}
+
 /// Copies a band of `data`, the packed elements of `whole`, into `buffer`.
 pub(crate) fn upload(gpu: &Gpu, buffer: &Buffer, whole: &Logits, band: &Band, data: &[f32]) {
     let shape = &band.logits;
@@ -185,22 +200,22 @@ pub(crate) fn numbers<T: bytemuck::Pod>(bytes: &[u8]) -> Cow<'_, [T]> {
     }
 }
 
-/// Runs an operator from a tensor to a tensor of the same shape.
+/// Runs an operator from a tensor to a tensor of the same shape, band by band.
 pub(crate) async fn map_tensor(
     gpu: &Gpu,
     logits: &Logits,
+    bands: &[Band],
     data: &[f32],
     waiting: Waiting,
     dispatch: impl Fn(&Logits, BufferBinding<'_>, BufferBinding<'_>) -> Result<Dispatch, Error>,
 ) -> Result<Vec<f32>, Error> {
     check_length("logits", packed_elements(logits), data.len())?;
-    let bands = bands(gpu, logits)?;
     let bytes = bands.iter().map(|band| band.logits.bytes()).max().unwrap_or(0);
     let input = create_buffer(gpu, "logits", bytes, BufferUsages::STORAGE | BufferUsages::COPY_DST)?;
     let output = create_buffer(gpu, "output", bytes, BufferUsages::STORAGE | BufferUsages::COPY_SRC)?;
     let mut readback = Readback::new(gpu, bytes)?;
     let mut result = vec![0.0; data.len()];
-    for band in &bands {
+    for band in bands {
         let shape = &band.logits;
         let prepare = || {
             upload(gpu, &input, logits, band, data);

@@ -79,6 +79,7 @@ pub(crate) static KERNELS: &[&Kernel] = &[
     &ops::softmax::REGISTERS,
     &ops::softmax::STATISTICS,
     &ops::softmax::APPLY,
+    &ops::softmax::ROWS,
 ];
 
 /// Invocations of a workgroup, in every kernel.
@@ -103,8 +104,9 @@ pub(crate) enum Access {
 impl Access {
     pub const ALL: [Self; 3] = [Self::Scalar, Self::Vec4, Self::Words64];
 
-    pub fn choose(gpu: &Gpu, logits: &Logits) -> Self {
-        if !logits.plane_stride().is_multiple_of(4) {
+    /// For planes, or rows, that start at multiples of `stride` elements.
+    pub fn choose(gpu: &Gpu, stride: u32) -> Self {
+        if !stride.is_multiple_of(4) {
             Self::Scalar
         } else if gpu.is_software() && gpu.features().contains(wgpu::Features::SHADER_INT64) {
             Self::Words64
@@ -178,6 +180,8 @@ pub(crate) struct Specialisation {
     pub label_smoothing: bool,
     /// Whether a loss is also written per pixel.
     pub per_pixel: bool,
+    /// Whether a softmax becomes its logarithm.
+    pub log: bool,
     /// Taps per axis that a block of 4 × 4 upsampled pixels reads.
     pub taps: u32,
 }
@@ -192,6 +196,7 @@ impl Specialisation {
             class_weights: false,
             label_smoothing: false,
             per_pixel: false,
+            log: false,
             taps: 4,
         }
     }
@@ -205,8 +210,15 @@ impl Specialisation {
              const CLASS_WEIGHTS: bool = {};\n\
              const LABEL_SMOOTHING: bool = {};\n\
              const PER_PIXEL: bool = {};\n\
+             const LOG: bool = {};\n\
              const TAPS: u32 = {}u;\n",
-            self.classes, self.confidence, self.class_weights, self.label_smoothing, self.per_pixel, self.taps,
+            self.classes,
+            self.confidence,
+            self.class_weights,
+            self.label_smoothing,
+            self.per_pixel,
+            self.log,
+            self.taps,
         );
         let common = include_str!("../shaders/prelude/common.wgsl");
         let statistics = include_str!("../shaders/prelude/statistics.wgsl");
@@ -278,6 +290,7 @@ pub(crate) struct Params {
     pub elements: u32,
     pub map_stride: u32,
     pub grid_width: u32,
+    pub rows: u32,
     pub partials: u32,
     pub reduction: u32,
     pub ignore_index: u32,

@@ -18,7 +18,7 @@ pub use ops::argmax::Argmax;
 pub use ops::cross_entropy::{CrossEntropy, Loss, LossRecord, Reduction, Targets};
 pub use ops::segment::{Resize, Segment};
 pub use ops::sigmoid::Sigmoid;
-pub use ops::softmax::Softmax;
+pub use ops::softmax::{Axis, Softmax};
 pub use readback::Readback;
 pub use segmentation::{Labels, Outputs, Segmentation};
 

@@ -3,15 +3,15 @@
 //! Data are packed N × C × H × W, maps N × H × W. Nothing here is fast, and nothing uses the GPU.
 //!
 //! ```
-//! use seghead::{Logits, reference};
+//! use seghead::{Axis, Logits, reference};
 //! let logits = Logits::chw(2, 1, 2)?;
-//! let p = reference::softmax(&logits, &[0.0, 1.0, 0.0, 3.0]);
+//! let p = reference::softmax(&logits, &[0.0, 1.0, 0.0, 3.0], Axis::Class);
 //! assert_eq!(p[0] + p[2], 1.0);
 //! assert_eq!(reference::argmax(&logits, &p), [0, 1]);
 //! # Ok::<(), seghead::Error>(())
 //! ```
 
-use crate::{Logits, Resize};
+use crate::{Axis, Logits, Resize};
 
 /// The C values of every pixel, pixels in the order of a map.
 fn pixels<T: Copy + Into<f64>>(logits: &Logits, data: &[T]) -> impl Iterator<Item = Vec<f64>> {
@@ -19,18 +19,6 @@ fn pixels<T: Copy + Into<f64>>(logits: &Logits, data: &[T]) -> impl Iterator<Ite
     data.chunks_exact(classes * plane).flat_map(move |image| {
         (0..plane).map(move |pixel| (0..classes).map(|c| image[c * plane + pixel].into()).collect())
     })
-}
-
-/// The inverse of [`pixels`].
-fn planes(logits: &Logits, pixels: impl Iterator<Item = Vec<f64>>) -> Vec<f64> {
-    let (classes, plane) = (logits.classes() as usize, logits.pixels() as usize);
-    let mut data = vec![0.0; logits.images() as usize * classes * plane];
-    for (i, values) in pixels.enumerate() {
-        for (c, value) in values.into_iter().enumerate() {
-            data[(i / plane * classes + c) * plane + i % plane] = value;
-        }
-    }
-    data
 }
 
 /// The largest value; NaN where one is NaN, as in PyTorch and unlike [`f64::max`].
@@ -45,9 +33,35 @@ fn softmax_of(values: &[f64]) -> Vec<f64> {
     exponentials.iter().map(|e| e / sum).collect()
 }
 
-/// Softmax over the classes, N × C × H × W: `exp(x − max) / Σ exp(x − max)`.
-pub fn softmax<T: Copy + Into<f64>>(logits: &Logits, data: &[T]) -> Vec<f64> {
-    planes(logits, pixels(logits, data).map(|values| softmax_of(&values)))
+/// Replaces the elements along `axis`, together, by what `f` makes of them.
+fn along<T: Copy + Into<f64>>(logits: &Logits, data: &[T], axis: Axis, f: impl Fn(&[f64]) -> Vec<f64>) -> Vec<f64> {
+    let (height, width) = (logits.height() as usize, logits.width() as usize);
+    let (count, stride) = match axis {
+        Axis::Class => (logits.classes() as usize, height * width),
+        Axis::Height => (height, width),
+        Axis::Width => (width, 1),
+    };
+    let mut result = vec![0.0; data.len()];
+    for first in (0..data.len()).filter(|i| i / stride % count == 0) {
+        let indices = || (0..count).map(|k| first + k * stride);
+        let values: Vec<f64> = indices().map(|i| data[i].into()).collect();
+        indices().zip(f(&values)).for_each(|(i, value)| result[i] = value);
+    }
+    result
+}
+
+/// Softmax, N × C × H × W: `exp(x − max) / Σ exp(x − max)` over the elements along `axis`.
+pub fn softmax<T: Copy + Into<f64>>(logits: &Logits, data: &[T], axis: Axis) -> Vec<f64> {
+    along(logits, data, axis, softmax_of)
+}
+
+/// The logarithm of [`softmax`]: `(x − max) − log Σ exp(x − max)`.
+pub fn log_softmax<T: Copy + Into<f64>>(logits: &Logits, data: &[T], axis: Axis) -> Vec<f64> {
+    along(logits, data, axis, |values| {
+        let maximum = maximum(values);
+        let log_sum = values.iter().map(|x| (x - maximum).exp()).sum::<f64>().ln();
+        values.iter().map(|x| (x - maximum) - log_sum).collect()
+    })
 }
 
 /// Sigmoid of every element: `1 / (1 + exp(−x))`.

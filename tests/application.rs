@@ -14,8 +14,8 @@ use std::thread;
 use common::*;
 use seghead::wgpu::{self, Buffer, BufferBinding, BufferUsages, PollType};
 use seghead::{
-    Argmax, CrossEntropy, Dispatch, Gpu, LabelType, Labels, Logits, LossRecord, Outputs, Readback, Reduction, Segment,
-    Sigmoid, Softmax, Targets, reference,
+    Argmax, Axis, CrossEntropy, Dispatch, Gpu, LabelType, Labels, Logits, LossRecord, Outputs, Readback, Reduction,
+    Segment, Sigmoid, Softmax, Targets, reference,
 };
 
 /// The application's device; wgpu's errors are panics.
@@ -56,7 +56,7 @@ fn labels_of(shape: &Logits, data: &[f32]) -> Vec<u8> {
 /// Logits below 20 in 5 classes: see `tests/oracle.rs`, with distances up to 40.
 #[track_caller]
 fn assert_softmax(shape: &Logits, data: &[f32], got: &[f32]) {
-    let expected = reference::softmax(shape, data);
+    let expected = reference::softmax(shape, data, Axis::Class);
     assert_close(&format!("{shape:?}"), got, &expected, |i| expected[i] * (6.0 + 200.0 + 16.0) * U);
 }
 
@@ -269,7 +269,7 @@ fn dispatch_outlives_what_made_it() {
 /// Thirty classes add 25 U to the bound of [`assert_softmax`].
 #[track_caller]
 fn assert_softmax_of_many(shape: &Logits, data: &[f32], got: &[f32]) {
-    let expected = reference::softmax(shape, data);
+    let expected = reference::softmax(shape, data, Axis::Class);
     assert_close(&format!("{shape:?}"), got, &expected, |i| expected[i] * 250.0 * U);
 }
 

@@ -7,7 +7,7 @@ mod common;
 
 use common::*;
 use seghead::{
-    Argmax, CrossEntropy, Error, Gpu, Logits, Reduction, Resize, Segment, Sigmoid, Softmax, reference, wgpu,
+    Argmax, Axis, CrossEntropy, Error, Gpu, Logits, Reduction, Resize, Segment, Sigmoid, Softmax, reference, wgpu,
 };
 
 /// A device that binds at most `bytes` bytes of a buffer of at most twice that, as WebGPU's defaults have it.
@@ -46,9 +46,24 @@ fn on_small(check: impl Fn(&Gpu, &Logits, &[f32])) {
 #[test]
 fn softmax() {
     on_small(|gpu, shape, data| {
-        let expected = Softmax::new().run_blocking(default_limits_gpu(), shape, data).unwrap();
-        let got = Softmax::new().run_blocking(gpu, shape, data).unwrap();
-        assert_eq!(bits(&got), bits(&expected), "{shape:?}");
+        for axis in [Axis::Class, Axis::Height, Axis::Width] {
+            let operator = Softmax::new().axis(axis);
+            // Four columns, or one row, that must stay together may be more than the device binds.
+            let together = match axis {
+                Axis::Class => 0,
+                Axis::Height => 16 * shape.height(),
+                Axis::Width => 4 * shape.width(),
+            };
+            let limit = gpu.device().limits().max_storage_buffer_binding_size;
+            if u64::from(together) > limit {
+                let error = operator.run_blocking(gpu, shape, data).unwrap_err();
+                assert!(matches!(error, Error::Limit { .. }), "{error}");
+                continue;
+            }
+            let got = operator.run_blocking(gpu, shape, data).unwrap();
+            let expected = operator.run_blocking(default_limits_gpu(), shape, data).unwrap();
+            assert_eq!(bits(&got), bits(&expected), "{axis:?} {shape:?}");
+        }
     });
 }
 

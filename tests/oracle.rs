@@ -14,8 +14,8 @@ mod common;
 
 use common::*;
 use seghead::{
-    Argmax, CrossEntropy, Gpu, LabelType, Logits, LossRecord, Outputs, Reduction, Resize, Segment, Sigmoid, Softmax,
-    Targets, reference,
+    Argmax, Axis, CrossEntropy, Gpu, LabelType, Logits, LossRecord, Outputs, Reduction, Resize, Segment, Sigmoid,
+    Softmax, Targets, reference,
 };
 
 fn class_counts() -> impl Iterator<Item = u32> {
@@ -49,40 +49,62 @@ fn variety(classes: u32, case: usize) -> usize {
     if [1, 3, 24, 25, 150].contains(&classes) { case } else { classes as usize }
 }
 
-/// For every pixel of `data`, its classes' distances to the maximum, in the order of the tensor.
-fn distances(shape: &Logits, data: &[f32]) -> Vec<f64> {
-    let (classes, plane) = (shape.classes() as usize, shape.pixels() as usize);
-    let mut distances = vec![0.0; data.len()];
-    for image in 0..shape.images() as usize {
-        for pixel in 0..plane {
-            let at = |c: usize| (image * classes + c) * plane + pixel;
-            let maximum = (0..classes).map(|c| data[at(c)]).fold(f32::NEG_INFINITY, f32::max);
-            (0..classes).for_each(|c| distances[at(c)] = f64::from(maximum) - f64::from(data[at(c)]));
+/// Compares softmax and log-softmax along `axis` with the reference, packed and padded, in one submission.
+fn check_softmax(gpu: &Gpu, shapes: Vec<Logits>, axis: Axis, seed: u64) {
+    let mut random = Random::new(seed);
+    let mut recorder = Recorder::new(gpu);
+    let mut cases = Vec::new();
+    for shape in shapes {
+        let data = random.logits(&shape);
+        let input = upload(gpu, &shape, &data);
+        for log in [false, true] {
+            let out = output(gpu, shape.bytes());
+            let (from, to) = (input.as_entire_buffer_binding(), out.as_entire_buffer_binding());
+            let operator = Softmax::new().axis(axis).log(log);
+            recorder.record(&operator.dispatch(gpu, &shape, from, to).unwrap(), &[&out]);
         }
+        cases.push((shape, data));
     }
-    distances
+    let mut results = recorder.finish();
+    for (shape, data) in cases {
+        let what = format!("{axis:?} {shape:?}");
+        let count = f64::from(match axis {
+            Axis::Class => shape.classes(),
+            Axis::Height => shape.height(),
+            Axis::Width => shape.width(),
+        });
+        let expected = reference::softmax(&shape, &data, axis);
+        let expected_log = reference::log_softmax(&shape, &data, axis);
+        // −log p is the distance to the maximum and a little more.
+        let tolerance = |i: usize| expected[i] * (6.0 - 5.0 * expected_log[i] + 8.0 + count + 3.0) * U;
+        assert_close(&what, &unpad_tensor(&shape, &results.next().unwrap()), &expected, tolerance);
+        // The distance and the last difference are rounded, and log Σ has the error of the sum and 2⁻²¹.
+        let tolerance = |i: usize| (8.0 + count - 3.0 * expected_log[i]) * U + 2f64.powi(-21);
+        assert_close(&what, &unpad_tensor(&shape, &results.next().unwrap()), &expected_log, tolerance);
+    }
 }
 
 #[test]
-fn softmax() {
-    on_devices(|gpu, classes| {
-        let mut random = Random::new(classes.into());
-        let mut recorder = Recorder::new(gpu);
-        let mut cases = Vec::new();
-        for shape in shapes(classes) {
-            let data = random.logits(&shape);
-            let (input, out) = (upload(gpu, &shape, &data), output(gpu, shape.bytes()));
-            let (from, to) = (input.as_entire_buffer_binding(), out.as_entire_buffer_binding());
-            recorder.record(&Softmax::new().dispatch(gpu, &shape, from, to).unwrap(), &[&out]);
-            cases.push((shape, data));
+fn softmax_over_classes() {
+    on_devices(|gpu, classes| check_softmax(gpu, shapes(classes), Axis::Class, classes.into()));
+}
+
+#[test]
+fn softmax_over_height_and_width() {
+    for axis in [Axis::Height, Axis::Width] {
+        for gpu in [gpu(), default_limits_gpu()] {
+            let mut shapes = Vec::new();
+            // Lengths on both sides of groups of four, blocks of five and the choice of kernel.
+            for length in [1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 24, 25, 26, 29, 30, 31, 64, 150, 333] {
+                for (images, classes, other) in [(1, 1, 1), (2, 3, 4), (1, 2, 7), (2, 5, 12)] {
+                    let (height, width) = if axis == Axis::Height { (length, other) } else { (other, length) };
+                    let shape = Logits::nchw(images, classes, height, width).unwrap();
+                    shapes.extend([shape, shape.padded().unwrap()]);
+                }
+            }
+            check_softmax(gpu, shapes, axis, 50);
         }
-        for ((shape, data), bytes) in cases.into_iter().zip(recorder.finish()) {
-            let expected = reference::softmax(&shape, &data);
-            let distance = distances(&shape, &data);
-            let tolerance = |i: usize| expected[i] * (6.0 + 5.0 * distance[i] + 8.0 + f64::from(classes) + 3.0) * U;
-            assert_close(&format!("{shape:?}"), &unpad_tensor(&shape, &bytes), &expected, tolerance);
-        }
-    });
+    }
 }
 
 #[test]

@@ -10,8 +10,8 @@ mod common;
 
 use common::*;
 use seghead::{
-    Argmax, CrossEntropy, Gpu, LabelType, Logits, LossRecord, Outputs, Resize, Segment, Sigmoid, Softmax, Targets,
-    reference,
+    Argmax, Axis, CrossEntropy, Gpu, LabelType, Logits, LossRecord, Outputs, Resize, Segment, Sigmoid, Softmax,
+    Targets, reference,
 };
 
 const INF: f32 = f32::INFINITY;
@@ -71,11 +71,11 @@ fn pixel<T: Copy>(shape: &Logits, data: &[T], i: usize) -> Vec<T> {
     data.iter().skip(i).step_by(shape.pixels() as usize).copied().collect()
 }
 
-fn run_softmax(gpu: &Gpu, shape: &Logits, data: &[f32]) -> Vec<f32> {
+fn run_softmax(gpu: &Gpu, shape: &Logits, data: &[f32], operator: Softmax) -> Vec<f32> {
     let (input, out) = (upload(gpu, shape, data), output(gpu, shape.bytes()));
     let (from, to) = (input.as_entire_buffer_binding(), out.as_entire_buffer_binding());
     let mut recorder = Recorder::new(gpu);
-    recorder.record(&Softmax::new().dispatch(gpu, shape, from, to).unwrap(), &[&out]);
+    recorder.record(&operator.dispatch(gpu, shape, from, to).unwrap(), &[&out]);
     unpad_tensor(shape, &recorder.finish().next().unwrap())
 }
 
@@ -143,7 +143,8 @@ fn run_loss(
 fn softmax() {
     on_devices(|gpu, classes| {
         for (shape, data) in tensors(classes) {
-            let (got, expected) = (run_softmax(gpu, &shape, &data), reference::softmax(&shape, &data));
+            let (got, expected) =
+                (run_softmax(gpu, &shape, &data, Softmax::new()), reference::softmax(&shape, &data, Axis::Class));
             let plane = shape.pixels() as usize;
             let largest: Vec<f32> =
                 (0..plane).map(|i| pixel(&shape, &data, i).into_iter().fold(-INF, f32::max)).collect();
@@ -154,6 +155,52 @@ fn softmax() {
             assert_close(&format!("{shape:?}"), &got, &expected, tolerance);
             for (i, got) in got.iter().enumerate().filter(|&(i, _)| data[i] == -INF && expected[i] == 0.0) {
                 assert_eq!(got.to_bits(), 0, "{shape:?}[{i}]: −Inf beside finite logits is exactly +0");
+            }
+        }
+    });
+}
+
+#[test]
+fn log_softmax() {
+    on_devices(|gpu, classes| {
+        for (shape, data) in tensors(classes) {
+            let got = run_softmax(gpu, &shape, &data, Softmax::new().log(true));
+            let expected = reference::log_softmax(&shape, &data, Axis::Class);
+            // Differences of huge logits overflow in f32 where they do not in f64.
+            let expected: Vec<f64> = expected.into_iter().map(|y| f64::from(y as f32)).collect();
+            let tolerance = |i: usize| (8.0 + f64::from(classes) - 3.0 * expected[i]) * U + 2f64.powi(-21);
+            assert_close(&format!("{shape:?}"), &got, &expected, tolerance);
+        }
+    });
+}
+
+/// The classes of every pixel as a column, and as a row, of a single class: the same numbers along another axis.
+#[test]
+fn softmax_along_columns_and_rows() {
+    on_devices(|gpu, classes| {
+        for (shape, data) in tensors(classes) {
+            let of_classes = run_softmax(gpu, &shape, &data, Softmax::new());
+            let plane = shape.pixels();
+            let columns = Logits::chw(1, classes, plane).unwrap();
+            let got = run_softmax(gpu, &columns, &data, Softmax::new().axis(Axis::Height));
+            let scalar_both_times = plane % 4 != 0 && shape.plane_stride() == plane;
+            if scalar_both_times || plane % 4 == 0 {
+                assert_eq!(bits(&got), bits(&of_classes), "{shape:?}");
+            }
+
+            let rows = Logits::chw(1, plane, classes).unwrap();
+            let transposed: Vec<f32> = (0..plane as usize).flat_map(|i| pixel(&shape, &data, i)).collect();
+            let got = run_softmax(gpu, &rows, &transposed, Softmax::new().axis(Axis::Width));
+            let expected = reference::softmax(&rows, &transposed, Axis::Width);
+            let tolerance = |i: usize| {
+                let row = &transposed[i / classes as usize * classes as usize..][..classes as usize];
+                let largest = row.iter().copied().fold(-INF, f32::max);
+                let distance = (f64::from(largest) - f64::from(transposed[i])).min(200.0);
+                expected[i] * (6.0 + 5.0 * distance + 8.0 + f64::from(classes) + 3.0) * U + FLUSHED
+            };
+            assert_close(&format!("{rows:?}"), &got, &expected, tolerance);
+            for (i, got) in got.iter().enumerate().filter(|&(i, _)| transposed[i] == -INF && expected[i] == 0.0) {
+                assert_eq!(got.to_bits(), 0, "{rows:?}[{i}]: −Inf beside finite logits is exactly +0");
             }
         }
     });
@@ -260,7 +307,8 @@ fn rules() {
     let data: Vec<f32> = (0..3).flat_map(|c| cases.iter().map(move |case| case.0[c])).collect();
     for gpu in [gpu(), default_limits_gpu()] {
         for shape in [shape, shape.padded().unwrap()] {
-            let (softmax, (labels, confidence)) = (run_softmax(gpu, &shape, &data), run_argmax(gpu, &shape, &data));
+            let (softmax, (labels, confidence)) =
+                (run_softmax(gpu, &shape, &data, Softmax::new()), run_argmax(gpu, &shape, &data));
             for (i, &(logits, label, probability)) in cases.iter().enumerate() {
                 let softmax = pixel(&shape, &softmax, i);
                 assert_eq!(labels[i], label, "{logits:?}");
@@ -330,7 +378,8 @@ fn neighbours() {
                 let targets: Vec<u8> = (0..pixels).map(|i| (i % classes) as u8).collect();
                 let loss = CrossEntropy::new();
                 let results = |data: &[f32]| {
-                    let (softmax, sigmoid) = (run_softmax(gpu, &shape, data), run_sigmoid(gpu, &shape, data));
+                    let (softmax, sigmoid) =
+                        (run_softmax(gpu, &shape, data, Softmax::new()), run_sigmoid(gpu, &shape, data));
                     let (labels, confidence) = run_argmax(gpu, &shape, data);
                     let labels = labels.into_iter().map(|label| label as f32).collect();
                     [softmax, sigmoid, labels, confidence, run_loss(gpu, &loss, &shape, data, &targets).0]

@@ -138,11 +138,19 @@ pub struct Softmax {
     /// The dimension whose elements sum to 1
     #[arg(long, default_value = "class")]
     pub axis: Axis,
+    /// Write the logarithm of the probabilities
+    #[arg(long)]
+    pub log: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Axis {
+    /// The classes of every pixel: dim=1 in PyTorch
     Class,
+    /// The pixels of every column: dim=2
+    Height,
+    /// The pixels of every row: dim=3
+    Width,
 }
 
 #[derive(Args, Debug)]

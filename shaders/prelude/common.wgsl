@@ -11,6 +11,7 @@ struct Params {
   elements: u32,       // elements of the tensor in all, padding included
   map_stride: u32,     // pixels from one image of a map to the next, a multiple of 4
   grid_width: u32,     // workgroups in x: above the limit of one dimension they go on in y
+  rows: u32,           // rows of a tensor that is normalised along them
   partials: u32,       // partial sums that a reduction reads
   reduction: u32,      // what a reduction returns: 0 the sum, 1 the mean
   ignore_index: u32,

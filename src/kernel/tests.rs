@@ -102,6 +102,7 @@ fn params_lie_where_the_shaders_look() {
         elements,
         map_stride,
         grid_width,
+        rows,
         partials,
         reduction,
         ignore_index,

@@ -86,7 +86,7 @@ impl Argmax {
         let specialisation = Specialisation {
             labels,
             confidence: outputs.confidence.is_some(),
-            ..Specialisation::new(Access::choose(gpu, logits), logits.classes())
+            ..Specialisation::new(Access::choose(gpu, logits.plane_stride()), logits.classes())
         };
         let invocations = (logits.pixels().div_ceil(4), logits.images());
         let mut dispatch = Dispatch::new();

@@ -245,7 +245,7 @@ impl CrossEntropy {
             class_weights: self.class_weights.is_some(),
             label_smoothing: self.label_smoothing != 0.0,
             per_pixel: losses.is_some(),
-            ..Specialisation::new(Access::choose(gpu, logits), logits.classes())
+            ..Specialisation::new(Access::choose(gpu, logits.plane_stride()), logits.classes())
         };
         let input = Bound::new(gpu, binding::LOGITS, input, logits.bytes())?;
         let weights = match &self.class_weights {

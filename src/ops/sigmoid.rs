@@ -56,7 +56,7 @@ impl Sigmoid {
         ];
         // All planes are one run of elements here, so only its length has to be a multiple of four.
         let run = Logits::chw(1, 1, logits.len())?;
-        let specialisation = Specialisation::new(Access::choose(gpu, &run), 0);
+        let specialisation = Specialisation::new(Access::choose(gpu, run.plane_stride()), 0);
         let invocations = logits.len().div_ceil(4).div_ceil(GROUPS);
         let mut dispatch = Dispatch::new();
         dispatch.push(gpu, (&SIGMOID, specialisation), Params::new(&run), &buffers, (invocations, 1))?;
@@ -83,7 +83,10 @@ impl Sigmoid {
     }
 
     async fn run_with(&self, gpu: &Gpu, logits: &Logits, data: &[f32], waiting: Waiting) -> Result<Vec<f32>, Error> {
-        host::map_tensor(gpu, logits, data, waiting, |band, input, output| self.dispatch(gpu, band, input, output))
-            .await
+        let bands = host::bands(gpu, logits)?;
+        let dispatch = |band: &Logits, input: BufferBinding<'_>, output: BufferBinding<'_>| {
+            self.dispatch(gpu, band, input, output)
+        };
+        host::map_tensor(gpu, logits, &bands, data, waiting, dispatch).await
     }
 }

@@ -6,14 +6,14 @@ use crate::{Dispatch, Error, Gpu, Logits};
 
 const SOURCE: &str = include_str!("../../shaders/softmax.wgsl");
 
-/// Up to [`UNROLLED_CLASSES`] classes.
+/// Up to [`UNROLLED_CLASSES`] elements along the axis.
 pub(crate) static REGISTERS: Kernel = Kernel {
     name: "softmax registers",
     source: SOURCE,
     entry: "registers",
     bindings: &[binding::LOGITS, binding::OUTPUT],
     specialisations: |classes| match classes {
-        ..=UNROLLED_CLASSES => Access::ALL.map(|access| Specialisation::new(access, classes)).into(),
+        ..=UNROLLED_CLASSES => specialisations(classes),
         _ => Vec::new(),
     },
 };
@@ -24,34 +24,60 @@ pub(crate) static STATISTICS: Kernel = Kernel {
     source: SOURCE,
     entry: "statistics",
     bindings: &[binding::LOGITS, binding::MAXIMUM_OUT, binding::SCALE_OUT],
-    specialisations: many_classes,
+    specialisations: |_| specialisations(0),
 };
 
-/// … then the probabilities.
+/// … then the results.
 pub(crate) static APPLY: Kernel = Kernel {
     name: "softmax apply",
     source: SOURCE,
     entry: "apply",
     bindings: &[binding::LOGITS, binding::OUTPUT, binding::MAXIMUM_IN, binding::SCALE_IN],
-    specialisations: many_classes,
+    specialisations: |_| specialisations(0),
 };
 
-fn many_classes(classes: u32) -> Vec<Specialisation> {
-    match classes {
-        ..=UNROLLED_CLASSES => Vec::new(),
-        _ => Access::ALL.map(|access| Specialisation::new(access, classes)).into(),
-    }
+/// Along rows in memory.
+pub(crate) static ROWS: Kernel = Kernel {
+    name: "softmax rows",
+    source: SOURCE,
+    entry: "rows",
+    bindings: &[binding::LOGITS, binding::OUTPUT],
+    specialisations: |_| specialisations(0),
+};
+
+fn specialisations(classes: u32) -> Vec<Specialisation> {
+    let both = |access| [false, true].map(|log| Specialisation { log, ..Specialisation::new(access, classes) });
+    Access::ALL.into_iter().flat_map(both).collect()
 }
 
 /// Class planes of a group that an invocation of [`APPLY`] owns, `CLASS_BLOCK` in `shaders/softmax.wgsl`.
 const CLASS_BLOCK: u32 = 8;
 
-/// Softmax over the classes: for every pixel probabilities in 0..=1 that sum to 1, for networks whose classes exclude
+/// The dimension whose elements a softmax makes sum to 1.
+///
+/// ```
+/// use seghead::{Axis, Softmax};
+/// let columns = Softmax::new().axis(Axis::Height);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Axis {
+    /// The classes of every pixel: `dim=1` in PyTorch, what a segmentation wants.
+    #[default]
+    Class,
+    /// The pixels of every column, class by class: `dim=2`.
+    Height,
+    /// The pixels of every row, class by class: `dim=3`.
+    Width,
+}
+
+/// Softmax: over the classes, for every pixel probabilities in 0..=1 that sum to 1, for networks whose classes exclude
 /// one another.
 ///
-/// `exp(x − max) / Σ exp(x − max)` over the C logits of a pixel; a pixel with a NaN or a +Inf among them is NaN. The
-/// twin is [`reference::softmax`](crate::reference::softmax); definition as
-/// [`torch.softmax`](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.softmax.html) with `dim=1`.
+/// `exp(x − max) / Σ exp(x − max)` over the elements along the [`Axis`], or with [`log`](Self::log) its logarithm,
+/// `(x − max) − log Σ exp(x − max)`. Where a NaN or a +Inf is among the elements all are NaN; the softmax of a single
+/// element is 1. The twins are [`reference::softmax`](crate::reference::softmax) and
+/// [`reference::log_softmax`](crate::reference::log_softmax); definition as
+/// [`torch.softmax`](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.softmax.html).
 ///
 /// ```
 /// use seghead::{Gpu, GpuOptions, Logits, Softmax};
@@ -61,12 +87,25 @@ const CLASS_BLOCK: u32 = 8;
 /// # Ok::<(), seghead::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Softmax {}
+pub struct Softmax {
+    axis: Axis,
+    log: bool,
+}
 
 impl Softmax {
-    /// The operator.
+    /// The operator, over the classes.
     pub fn new() -> Self {
-        Self {}
+        Self::default()
+    }
+
+    /// Over this dimension.
+    pub fn axis(self, axis: Axis) -> Self {
+        Self { axis, ..self }
+    }
+
+    /// Whether to return the logarithm of the probabilities, in −Inf..=0.
+    pub fn log(self, log: bool) -> Self {
+        Self { log, ..self }
     }
 
     /// Makes the work ready to be recorded: reads `input`, writes `output`, both shaped like `logits`, f32.
@@ -84,16 +123,57 @@ impl Softmax {
     ) -> Result<Dispatch, Error> {
         let input = Bound::new(gpu, binding::LOGITS, input, logits.bytes())?;
         let output = Bound::new(gpu, binding::OUTPUT, output, logits.bytes())?;
-        let specialisation = Specialisation::new(Access::choose(gpu, logits), logits.classes());
-        let params = Params::new(logits);
-        let groups = logits.pixels().div_ceil(4);
-        let images = logits.images();
+        let (width, plane_stride) = (logits.width(), logits.plane_stride());
+        let planes = logits.images() * logits.classes();
+        // Rows start at multiples of four elements where they are that long in planes that start there.
+        let row_stride = if width.is_multiple_of(4) { plane_stride } else { width };
+        match self.axis {
+            Axis::Class => self.dispatch_planes(gpu, Params::new(logits), logits.images(), [input, output]),
+            Axis::Height => {
+                let columns = Params {
+                    classes: logits.height(),
+                    pixels: width,
+                    plane_stride: width,
+                    image_stride: plane_stride,
+                    map_stride: width.next_multiple_of(4),
+                    ..Params::new(logits)
+                };
+                self.dispatch_planes(gpu, columns, planes, [input, output])
+            }
+            Axis::Width => {
+                let rows = Params {
+                    classes: width,
+                    pixels: logits.height(),
+                    rows: planes * logits.height(),
+                    ..Params::new(logits)
+                };
+                let specialisation =
+                    Specialisation { log: self.log, ..Specialisation::new(Access::choose(gpu, row_stride), 0) };
+                let mut dispatch = Dispatch::new();
+                dispatch.push(gpu, (&ROWS, specialisation), rows, &[input, output], (rows.rows, 1))?;
+                Ok(dispatch)
+            }
+        }
+    }
+
+    /// Over `params.classes` elements, `params.plane_stride` apart, in each of `images`.
+    fn dispatch_planes(
+        &self,
+        gpu: &Gpu,
+        params: Params,
+        images: u32,
+        [input, output]: [Bound<'_>; 2],
+    ) -> Result<Dispatch, Error> {
+        let access = if params.image_stride.is_multiple_of(4) { params.plane_stride } else { 1 };
+        let specialisation =
+            Specialisation { log: self.log, ..Specialisation::new(Access::choose(gpu, access), params.classes) };
+        let groups = params.pixels.div_ceil(4);
         let mut dispatch = Dispatch::new();
         if specialisation.classes != 0 {
             dispatch.push(gpu, (&REGISTERS, specialisation), params, &[input, output], (groups, images))?;
             return Ok(dispatch);
         }
-        let bytes = logits.map().bytes(32);
+        let bytes = u64::from(images) * u64::from(params.map_stride) * 4;
         let maximum = scratch(gpu, "softmax maximum", bytes)?;
         let scale = scratch(gpu, "softmax scale", bytes)?;
         let statistics = [
@@ -104,8 +184,8 @@ impl Softmax {
         dispatch.push(gpu, (&STATISTICS, specialisation), params, &statistics, (groups, images))?;
         let maximum = Bound::whole(gpu, binding::MAXIMUM_IN, &maximum)?;
         let scale = Bound::whole(gpu, binding::SCALE_IN, &scale)?;
+        let invocations = groups * params.classes.div_ceil(CLASS_BLOCK);
         let apply = [input, output, maximum, scale];
-        let invocations = groups * logits.classes().div_ceil(CLASS_BLOCK);
         dispatch.push(gpu, (&APPLY, specialisation), params, &apply, (invocations, images))?;
         Ok(dispatch)
     }
@@ -130,7 +210,21 @@ impl Softmax {
     }
 
     async fn run_with(&self, gpu: &Gpu, logits: &Logits, data: &[f32], waiting: Waiting) -> Result<Vec<f32>, Error> {
-        host::map_tensor(gpu, logits, data, waiting, |band, input, output| self.dispatch(gpu, band, input, output))
-            .await
+        // What is normalised together must stay in one band: bands are runs of pixels, which over height are made to be
+        // columns, and over width are made of whole rows.
+        let planes = logits.images() * logits.classes();
+        let (whole, operator) = match self.axis {
+            Axis::Class => (*logits, *self),
+            Axis::Height => (Logits::nchw(planes, logits.height(), 1, logits.width())?, self.axis(Axis::Class)),
+            Axis::Width => (Logits::chw(1, planes * logits.height(), logits.width())?, *self),
+        };
+        let bands = match self.axis {
+            Axis::Width => host::bands_of_rows(gpu, &whole)?,
+            _ => host::bands(gpu, &whole)?,
+        };
+        let dispatch = |band: &Logits, input: BufferBinding<'_>, output: BufferBinding<'_>| {
+            operator.dispatch(gpu, band, input, output)
+        };
+        host::map_tensor(gpu, &whole, &bands, data, waiting, dispatch).await
     }
 }

@@ -12,8 +12,13 @@ use crate::input::Input;
 use crate::progress::Progress;
 
 pub fn softmax(args: &Softmax, common: &Common) -> Result<(), Error> {
-    let Axis::Class = args.axis;
-    run(&args.logits, &args.output, common, |gpu, logits, data| seghead::Softmax::new().run_blocking(gpu, logits, data))
+    let axis = match args.axis {
+        Axis::Class => seghead::Axis::Class,
+        Axis::Height => seghead::Axis::Height,
+        Axis::Width => seghead::Axis::Width,
+    };
+    let operator = seghead::Softmax::new().axis(axis).log(args.log);
+    run(&args.logits, &args.output, common, |gpu, logits, data| operator.run_blocking(gpu, logits, data))
 }
 
 pub fn sigmoid(args: &Sigmoid, common: &Common) -> Result<(), Error> {
