@@ -1,6 +1,6 @@
 // Upsampled labels from low-resolution logits: every pixel of the result interpolates the logits bilinearly and takes
-// the class with the largest, the first of equals; with CONFIDENCE also its softmax probability. The upsampled logits
-// live in registers only.
+// the class with the largest, the first of equals, and, if asked for, the scores of prelude/best.wgsl. The upsampled
+// logits live in registers only.
 //
 // Source coordinates are exact fractions of integers (see Params), clamped to the image as in PyTorch.
 //
@@ -12,10 +12,7 @@
 // Taps that a pixel does not touch have the weight 0, and 0 · Inf is NaN: where a tap of a block is not finite, its
 // pixels are done again one by one from the four taps that are theirs.
 //
-// logits: [N, C, in_height · in_width], labels and confidence: [N, out_height, out_row_stride]
-
-@group(0) @binding(3) var<storage, read_write> labels: array<Labels>;
-@group(0) @binding(4) var<storage, read_write> confidence: array<vec4<f32>>;
+// logits: [N, C, in_height · in_width], labels and scores: [N, out_height, out_row_stride]
 
 // Where a coordinate of the result reads along one axis: between `index` and the next one.
 struct Source {
@@ -41,33 +38,8 @@ fn source(scaled: u32, offset: i32, denominator: u32, size: u32) -> Source {
   return Source(index, min(index + 1u, size - 1u), f32(numerator - quotient * denominator) / f32(denominator));
 }
 
-// The best class so far of four pixels, and Σ exp(x − maximum) over the classes so far.
-struct Best {
-  maximum: vec4<f32>,
-  label: vec4<u32>,
-  sum: vec4<f32>,
-}
-
-fn first_class(x: vec4<f32>) -> Best {
-  return Best(x, vec4(0u), vec4(1.0));
-}
-
-fn next_class(best: Best, x: vec4<f32>, c: u32) -> Best {
-  let greater = x > best.maximum;
-  var sum = best.sum;
-  if CONFIDENCE {
-    let e = exp(-abs(x - best.maximum));
-    sum = select(sum + e, sum * e + 1.0, greater);
-  }
-  return Best(select(best.maximum, x, greater), select(best.label, vec4(c), greater), sum);
-}
-
-fn write(image: u32, row: u32, column: u32, best: Best) {
-  let at = (image * params.map_stride + row * params.out_row_stride + column) / 4u;
-  labels[at] = pack_labels(best.label);
-  if CONFIDENCE {
-    confidence[at] = 1.0 / best.sum;
-  }
+fn write_row(image: u32, row: u32, column: u32, best: Best) {
+  write((image * params.map_stride + row * params.out_row_stride + column) / 4u, best);
 }
 
 // The weights of TAPS neighbouring taps, from that of lane 0 on, for four neighbouring pixels along an axis: 1 − fraction
@@ -144,19 +116,19 @@ fn upscale(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocatio
   let rows_left = params.out_height - row;
   if largest >= NOT_FINITE {
     for (var k = 0u; k < min(rows_left, 4u); k++) {
-      write(workgroup.z, row + k, column, exact_best(image, row + k, column));
+      write_row(workgroup.z, row + k, column, exact_best(image, row + k, column));
     }
     return;
   }
-  write(workgroup.z, row, column, best0);
+  write_row(workgroup.z, row, column, best0);
   if rows_left > 1u {
-    write(workgroup.z, row + 1u, column, best1);
+    write_row(workgroup.z, row + 1u, column, best1);
   }
   if rows_left > 2u {
-    write(workgroup.z, row + 2u, column, best2);
+    write_row(workgroup.z, row + 2u, column, best2);
   }
   if rows_left > 3u {
-    write(workgroup.z, row + 3u, column, best3);
+    write_row(workgroup.z, row + 3u, column, best3);
   }
 }
 
@@ -187,7 +159,7 @@ fn resize(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation
   if any(largest >= vec4(NOT_FINITE)) {
     best = exact_best(image, row, column);
   }
-  write(workgroup.z, row, column, best);
+  write_row(workgroup.z, row, column, best);
 }
 
 // The four taps of each of four neighbouring pixels of a row.
@@ -233,27 +205,24 @@ fn mix_columns(taps: Taps, row: u32) -> vec4<f32> {
 // Four pixels of a row, in two walks over the classes that heed special values, as argmax and softmax have them.
 fn exact_best(image: u32, row: u32, column: u32) -> Best {
   let taps = taps_of(image, row, column);
-  var maximum = sample(taps, 0u);
-  var top = order4(maximum);
-  var label = vec4(0u);
+  var best = first_class(sample(taps, 0u));
+  var top = order4(best.maximum);
   var plane = 0u;
   for (var c = 1u; c < class_count(); c++) {
     plane += params.plane_stride;
     let x = sample(taps, plane);
     let key = order4(x);
-    label = select(label, vec4(c), key > top);
-    maximum = select(maximum, x, key > top);
+    best = next_label(best, x, c, key > top);
     top = max(top, key);
   }
-  var sum = vec4(0.0);
-  if CONFIDENCE {
+  if SCORES {
+    best.sum = vec4(0.0);
     plane = 0u;
     for (var c = 0u; c < class_count(); c++) {
-      let x = sample(taps, plane);
-      sum += select(exp(x - maximum), vec4(0.0), magnitude(x) >= vec4(NOT_FINITE));
+      best = add_term(best, sample(taps, plane));
       plane += params.plane_stride;
     }
-    sum = select(sum, vec4(params.nan), magnitude(maximum) >= vec4(NOT_FINITE));
+    best = undefined_scores(best);
   }
-  return Best(maximum, label, sum);
+  return best;
 }

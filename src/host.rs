@@ -21,10 +21,15 @@ pub(crate) enum Waiting {
 /// Most bytes of logits that are on the GPU at once; as many again for results that are as large.
 const BAND_BYTES: u64 = 128 << 20;
 
-/// Most bytes that one buffer of a band may have on this device; two of them go through one staging buffer.
+/// Most bytes that one buffer of a band may have on this device.
 pub(crate) fn band_limit(gpu: &Gpu) -> u64 {
     let limits = gpu.limits();
-    BAND_BYTES.min(limits.max_storage_buffer_binding_size).min(limits.max_buffer_size / 2)
+    BAND_BYTES.min(limits.max_storage_buffer_binding_size).min(limits.max_buffer_size)
+}
+
+/// Most bytes of an f32 map of a band of which `maps` go through one staging buffer.
+pub(crate) fn map_limit(gpu: &Gpu, maps: u64) -> u64 {
+    band_limit(gpu).min(gpu.limits().max_buffer_size / maps)
 }
 
 /// Runs `work`, and returns what the device holds against it: on one that was lost or destroyed, everything.
@@ -90,17 +95,17 @@ impl Band {
     }
 }
 
-/// Splits `logits` into bands that this device can bind.
-pub(crate) fn bands(gpu: &Gpu, logits: &Logits) -> Result<Vec<Band>, Error> {
-    let limit = band_limit(gpu);
+/// Splits `logits` into bands that this device can bind, with `maps` f32 maps of results.
+pub(crate) fn bands(gpu: &Gpu, logits: &Logits, maps: u64) -> Result<Vec<Band>, Error> {
+    let (limit, map_limit) = (band_limit(gpu), map_limit(gpu, maps));
     let whole = logits.padded()?;
     let images = gpu.limits().max_compute_workgroups_per_dimension;
-    if whole.bytes().max(whole.map().bytes(32)) <= limit && whole.images() <= images {
+    if whole.bytes() <= limit && whole.map().bytes(32) <= map_limit && whole.images() <= images {
         return Ok(vec![Band { image: 0, pixel: 0, logits: whole }]);
     }
     let bytes_of_group = u64::from(logits.classes()) * 16;
     // The result is bounded by the pixels of an image, which are counted in 32 bits.
-    let most = (limit / bytes_of_group * 4).min(u64::from(u32::MAX - 3)) as u32;
+    let most = (limit / bytes_of_group).min(map_limit / 16).min(u64::from(u32::MAX / 4)) as u32 * 4;
     if most == 0 {
         return Err(Error::Limit { what: "bytes of the logits of four pixels", needed: bytes_of_group, limit });
     }

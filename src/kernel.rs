@@ -55,6 +55,8 @@ pub(crate) mod binding {
     pub const LABELS: Binding = write(3, "labels");
     pub const TARGET: Binding = read(3, "target");
     pub const CONFIDENCE: Binding = write(4, "confidence");
+    pub const MARGIN: Binding = write(5, "margin");
+    pub const ENTROPY: Binding = write(8, "entropy");
     pub const CLASS_WEIGHTS: Binding = read(4, "class weights");
     pub const LOSS: Binding = write(5, "loss");
     pub const PARTIALS_OUT: Binding = write(6, "partial sums");
@@ -88,6 +90,28 @@ pub(crate) const WORKGROUP: u32 = 128;
 /// Up to this many classes, the class count is a constant of the shader: loops unroll and values stay in registers.
 /// Above, drivers take seconds to compile that, and another loop is faster anyway.
 pub(crate) const UNROLLED_CLASSES: u32 = 24;
+
+/// Which scores of the best class are wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Scores {
+    pub confidence: bool,
+    pub margin: bool,
+    pub entropy: bool,
+}
+
+impl Scores {
+    pub const NONE: Self = Self { confidence: false, margin: false, entropy: false };
+
+    /// Number of maps with the labels.
+    pub fn maps(self) -> u64 {
+        1 + u64::from(self.confidence) + u64::from(self.margin) + u64::from(self.entropy)
+    }
+
+    /// Every combination.
+    pub fn all() -> [Self; 8] {
+        std::array::from_fn(|bits| Self { confidence: bits & 1 != 0, margin: bits & 2 != 0, entropy: bits & 4 != 0 })
+    }
+}
 
 /// How a kernel reads and writes tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -175,7 +199,7 @@ pub(crate) struct Specialisation {
     pub labels: LabelType,
     /// The class count, or 0 where the shader reads it from its parameters.
     pub classes: u32,
-    pub confidence: bool,
+    pub scores: Scores,
     pub class_weights: bool,
     pub label_smoothing: bool,
     /// Whether a loss is also written per pixel.
@@ -192,7 +216,7 @@ impl Specialisation {
             access,
             labels: LabelType::U8,
             classes: if classes <= UNROLLED_CLASSES { classes } else { 0 },
-            confidence: false,
+            scores: Scores::NONE,
             class_weights: false,
             label_smoothing: false,
             per_pixel: false,
@@ -207,13 +231,17 @@ impl Specialisation {
             "const WORKGROUP: u32 = {WORKGROUP}u;\n\
              const CLASSES: u32 = {}u;\n\
              const CONFIDENCE: bool = {};\n\
+             const MARGIN: bool = {};\n\
+             const ENTROPY: bool = {};\n\
              const CLASS_WEIGHTS: bool = {};\n\
              const LABEL_SMOOTHING: bool = {};\n\
              const PER_PIXEL: bool = {};\n\
              const LOG: bool = {};\n\
              const TAPS: u32 = {}u;\n",
             self.classes,
-            self.confidence,
+            self.scores.confidence,
+            self.scores.margin,
+            self.scores.entropy,
             self.class_weights,
             self.label_smoothing,
             self.per_pixel,
@@ -222,7 +250,9 @@ impl Specialisation {
         );
         let common = include_str!("../shaders/prelude/common.wgsl");
         let statistics = include_str!("../shaders/prelude/statistics.wgsl");
-        [&constants, common, self.access.source(), self.labels.source(), statistics, kernel.source].concat()
+        let best = include_str!("../shaders/prelude/best.wgsl");
+        let labels = self.labels.source();
+        [&constants, common, self.access.source(), labels, statistics, best, kernel.source].concat()
     }
 }
 

@@ -83,10 +83,36 @@ pub fn argmax<T: Copy + Into<f64>>(logits: &Logits, data: &[T]) -> Vec<u32> {
     pixels(logits, data).map(label).collect()
 }
 
-/// The softmax probability of the class that [`argmax`] takes, N × H × W.
-pub fn confidence<T: Copy + Into<f64>>(logits: &Logits, data: &[T]) -> Vec<f64> {
-    let labels = argmax(logits, data);
-    pixels(logits, data).zip(labels).map(|(values, label)| softmax_of(&values)[label as usize]).collect()
+/// How sure the softmax is of the class that [`argmax`] takes, N × H × W each.
+///
+/// ```
+/// use seghead::{Logits, reference};
+/// let scores = reference::scores(&Logits::chw(2, 1, 1)?, &[0.0, 0.0]);
+/// assert_eq!((scores.confidence[0], scores.margin[0]), (0.5, 0.0));
+/// assert!((scores.entropy[0] - 2f64.ln()).abs() < 1e-15);
+/// # Ok::<(), seghead::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Scores {
+    /// The largest probability.
+    pub confidence: Vec<f64>,
+    /// The largest probability less the second largest, or itself where there is one class.
+    pub margin: Vec<f64>,
+    /// −Σ p ln p, where 0 ln 0 is 0.
+    pub entropy: Vec<f64>,
+}
+
+/// The scores of every pixel, see [`Scores`].
+pub fn scores<T: Copy + Into<f64>>(logits: &Logits, data: &[T]) -> Scores {
+    let mut scores = Scores::default();
+    for values in pixels(logits, data) {
+        let mut p = softmax_of(&values);
+        p.sort_by(|a, b| b.total_cmp(a));
+        scores.confidence.push(p[0]);
+        scores.margin.push(p[0] - p.get(1).copied().unwrap_or(0.0));
+        scores.entropy.push(-p.iter().map(|&p| if p == 0.0 { 0.0 } else { p * p.ln() }).sum::<f64>());
+    }
+    scores
 }
 
 /// The losses of [`cross_entropy`], with what reductions need.
@@ -189,7 +215,7 @@ pub fn upsample<T: Copy + Into<f64>>(logits: &Logits, data: &[T], height: u32, w
     result
 }
 
-/// The labels and the confidence of logits upsampled to `height × width`, N × height × width each.
+/// The labels and the scores of logits upsampled to `height × width`, N × height × width each.
 ///
 /// # Errors
 ///
@@ -201,8 +227,8 @@ pub fn segment<T: Copy + Into<f64>>(
     height: u32,
     width: u32,
     resize: Resize,
-) -> Result<(Vec<u32>, Vec<f64>), crate::Error> {
+) -> Result<(Vec<u32>, Scores), crate::Error> {
     let full = Logits::nchw(logits.images(), logits.classes(), height, width)?;
     let upsampled = upsample(logits, data, height, width, resize);
-    Ok((argmax(&full, &upsampled), confidence(&full, &upsampled)))
+    Ok((argmax(&full, &upsampled), scores(&full, &upsampled)))
 }

@@ -183,7 +183,7 @@ fn ranges() {
             assert!(!outside || byte == GUARD, "byte {i} was written, {width} pixels");
         }
         assert_eq!(unpad_map::<u8>(&map, part(0)), labels_of(&shape, &data));
-        let confidence = reference::confidence(&shape, &data);
+        let confidence = reference::scores(&shape, &data).confidence;
         // As in tests/oracle.rs.
         assert_close("confidence", &unpad_map(&map, part(1)), &confidence, |i| confidence[i] * 31.0 * U);
         assert_softmax(&shape, &data, &unpad_tensor(&shape, part(2)));

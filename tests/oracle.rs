@@ -15,7 +15,7 @@ mod common;
 use common::*;
 use seghead::{
     Argmax, Axis, CrossEntropy, Gpu, LabelType, Logits, LossRecord, Outputs, Reduction, Resize, Segment, Sigmoid,
-    Softmax, Targets, reference,
+    Softmax, Targets, reference, wgpu,
 };
 
 fn class_counts() -> impl Iterator<Item = u32> {
@@ -47,6 +47,48 @@ fn on_devices(check: impl Fn(&Gpu, u32)) {
 /// Every combination of options is a pipeline per class count, and compiling them is what these tests wait for.
 fn variety(classes: u32, case: usize) -> usize {
     if [1, 3, 24, 25, 150].contains(&classes) { case } else { classes as usize }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Score {
+    Confidence,
+    Margin,
+    Entropy,
+}
+
+impl Score {
+    const ALL: [Self; 3] = [Self::Confidence, Self::Margin, Self::Entropy];
+
+    /// Compares a map of scores whose logits have an error of `of_logit`.
+    fn check(self, what: &str, got: &[f32], expected: &reference::Scores, classes: u32, of_logit: f64) {
+        let c = f64::from(classes);
+        // The sum has the error of its C terms and of at most C rescalings, 4 C + 11 U; probabilities change by at most
+        // half the error of the logits.
+        let of_sum = (8.0 + 4.0 * c + 3.0) * U;
+        match self {
+            Self::Confidence => {
+                let tolerance = |i: usize| expected.confidence[i] * (of_sum + 2.0 * of_logit);
+                assert_close(what, got, &expected.confidence, tolerance);
+            }
+            // The difference 1 − exp(d) has an absolute error of 8 U.
+            Self::Margin => assert_close(what, got, &expected.margin, |_| of_sum + 8.0 * U + 2.0 * of_logit),
+            // ln S has 2⁻²¹ and the relative error of S. So has T / S, whose terms |d| exp(d) add up to at most
+            // S · ln C. The derivative with respect to a logit is p (ln p + H), in all at most 2 ln C.
+            Self::Entropy => {
+                let tolerance = (2.0 + c.ln()) * of_sum + 2f64.powi(-21) + 2.0 * (1.0 + c.ln()) * of_logit;
+                assert_close(what, got, &expected.entropy, |_| tolerance);
+            }
+        }
+    }
+}
+
+fn outputs_for<'a>(labels: &'a wgpu::Buffer, scores: &[Score], buffers: &'a [wgpu::Buffer]) -> Outputs<'a> {
+    let outputs = Outputs::labels(labels.as_entire_buffer_binding());
+    scores.iter().zip(buffers).fold(outputs, |outputs, (score, buffer)| match score {
+        Score::Confidence => outputs.confidence(buffer.as_entire_buffer_binding()),
+        Score::Margin => outputs.margin(buffer.as_entire_buffer_binding()),
+        Score::Entropy => outputs.entropy(buffer.as_entire_buffer_binding()),
+    })
 }
 
 /// Compares softmax and log-softmax along `axis` with the reference, packed and padded, in one submission.
@@ -139,35 +181,30 @@ fn argmax() {
             let data = if i % 3 == 0 { random.ties(&shape) } else { random.logits(&shape) };
             let v = variety(classes, i);
             let label_type = if v.is_multiple_of(5) { LabelType::U32 } else { LabelType::U8 };
-            let with_confidence = !v.is_multiple_of(4);
+            let scores: Vec<Score> =
+                Score::ALL.into_iter().filter(|&score| v % 8 & (1 << score as usize) != 0).collect();
             let input = upload(gpu, &shape, &data);
             let labels = output(gpu, shape.map().bytes(label_type.bits()));
-            let confidence = output(gpu, shape.map().bytes(32));
-            let mut outputs = Outputs::labels(labels.as_entire_buffer_binding());
-            let mut read = vec![&labels];
-            if with_confidence {
-                outputs = outputs.confidence(confidence.as_entire_buffer_binding());
-                read.push(&confidence);
-            }
+            let buffers: Vec<_> = scores.iter().map(|_| output(gpu, shape.map().bytes(32))).collect();
+            let outputs = outputs_for(&labels, &scores, &buffers);
+            let read: Vec<_> = std::iter::once(&labels).chain(&buffers).collect();
             let argmax = Argmax::new().label_type(label_type);
             let dispatch = argmax.dispatch(gpu, &shape, input.as_entire_buffer_binding(), outputs).unwrap();
             recorder.record(&dispatch, &read);
-            cases.push((shape, data, label_type, with_confidence));
+            cases.push((shape, data, label_type, scores));
         }
         let mut results = recorder.finish();
-        for (shape, data, label_type, with_confidence) in cases {
+        for (shape, data, label_type, scores) in cases {
             let bytes = results.next().unwrap();
             let labels = match label_type {
                 LabelType::U8 => unpad_map::<u8>(&shape.map(), &bytes).into_iter().map(u32::from).collect(),
                 LabelType::U32 => unpad_map::<u32>(&shape.map(), &bytes),
             };
             assert_eq!(labels, reference::argmax(&shape, &data), "{shape:?}");
-            if with_confidence {
-                let confidence = unpad_map::<f32>(&shape.map(), &results.next().unwrap());
-                let expected = reference::confidence(&shape, &data);
-                // As for the softmax at d = 0; above 24 classes the sum is rescaled at most C times.
-                let tolerance = |i: usize| expected[i] * (8.0 + 4.0 * f64::from(classes) + 3.0) * U;
-                assert_close(&format!("{shape:?}"), &confidence, &expected, tolerance);
+            let expected = reference::scores(&shape, &data);
+            for score in scores {
+                let got = unpad_map::<f32>(&shape.map(), &results.next().unwrap());
+                score.check(&format!("{shape:?}"), &got, &expected, classes, 0.0);
             }
         }
     });
@@ -281,25 +318,22 @@ fn segment() {
                 let shape = if j == 0 { shape.padded().unwrap() } else { shape };
                 let data = random.logits(&shape);
                 let label_type = if (i + j) % 5 == 0 { LabelType::U32 } else { LabelType::U8 };
-                let with_confidence = (i + j) % 3 != 0;
+                let scores: Vec<Score> =
+                    Score::ALL.into_iter().filter(|&score| (i + 3 * j) % 8 & (1 << score as usize) != 0).collect();
                 let operator = Segment::new(height, width).resize(resize).label_type(label_type);
                 let map = operator.map(&shape).unwrap();
                 let input = upload(gpu, &shape, &data);
                 let labels = output(gpu, map.bytes(label_type.bits()));
-                let confidence = output(gpu, map.bytes(32));
-                let mut outputs = Outputs::labels(labels.as_entire_buffer_binding());
-                let mut read = vec![&labels];
-                if with_confidence {
-                    outputs = outputs.confidence(confidence.as_entire_buffer_binding());
-                    read.push(&confidence);
-                }
+                let buffers: Vec<_> = scores.iter().map(|_| output(gpu, map.bytes(32))).collect();
+                let outputs = outputs_for(&labels, &scores, &buffers);
+                let read: Vec<_> = std::iter::once(&labels).chain(&buffers).collect();
                 let dispatch = operator.dispatch(gpu, &shape, input.as_entire_buffer_binding(), outputs).unwrap();
                 recorder.record(&dispatch, &read);
-                cases.push((shape, data, map, resize, label_type, with_confidence));
+                cases.push((shape, data, map, resize, label_type, scores));
             }
         }
         let mut results = recorder.finish();
-        for (shape, data, map, resize, label_type, with_confidence) in cases {
+        for (shape, data, map, resize, label_type, scores) in cases {
             let what = format!("{shape:?} to {map:?} {resize:?}");
             let bytes = results.next().unwrap();
             let labels: Vec<u32> = match label_type {
@@ -323,13 +357,10 @@ fn segment() {
                 differing += usize::from(got != expected);
             }
             assert!(differing * 50 <= labels.len(), "{what}: {differing} of {} labels differ", labels.len());
-            if with_confidence {
-                let confidence = unpad_map::<f32>(&map, &results.next().unwrap());
-                let expected = reference::confidence(&full, &upsampled);
-                // The derivative of the confidence with respect to the logits is at most 1/4 · 2 of their error.
-                let tolerance =
-                    |i: usize| expected[i] * (8.0 + 4.0 * f64::from(classes) + 3.0) * U + 2.0 * of_logit * expected[i];
-                assert_close(&what, &confidence, &expected, tolerance);
+            let expected = reference::scores(&full, &upsampled);
+            for score in scores {
+                let got = unpad_map::<f32>(&map, &results.next().unwrap());
+                score.check(&what, &got, &expected, classes, of_logit);
             }
         }
     });

@@ -234,7 +234,7 @@ fn argmax() {
             for i in 0..labels.len() {
                 assert_eq!(labels[i], expected[i], "{shape:?}[{i}]: {:?}", pixel(&shape, &data, i));
             }
-            let expected = reference::confidence(&shape, &data);
+            let expected = reference::scores(&shape, &data).confidence;
             let tolerance = |i: usize| expected[i] * (8.0 + 4.0 * f64::from(classes) + 3.0) * U + FLUSHED;
             assert_close(&format!("{shape:?}"), &confidence, &expected, tolerance);
         }
@@ -410,7 +410,7 @@ fn check_segment(gpu: &Gpu, shape: &Logits, data: &[f32], segment: Segment, (hei
     let classes = shape.classes() as usize;
     let full = Logits::nchw(shape.images(), shape.classes(), height, width).unwrap();
     let upsampled = reference::upsample(shape, data, height, width, Resize::HalfPixel);
-    let (expected, expected_confidence) = reference::segment(shape, data, height, width, Resize::HalfPixel).unwrap();
+    let (expected, expected_scores) = reference::segment(shape, data, height, width, Resize::HalfPixel).unwrap();
     // All positions here are exact in f32, so an upsampled logit has the errors of at most 25 products and their sum,
     // each at most U times Σ weight · |x|, and 25 flushed products.
     let sizes: Vec<f32> = data.iter().map(|x| x.abs()).collect();
@@ -436,9 +436,10 @@ fn check_segment(gpu: &Gpu, shape: &Logits, data: &[f32], segment: Segment, (hei
         }
     }
     let tolerance = |i: usize| {
-        (expected_confidence[i] * (8.0 + 4.0 * f64::from(shape.classes()) + 3.0) * U + 2.0 * of_logits[i]).min(1.0)
+        (expected_scores.confidence[i] * (8.0 + 4.0 * f64::from(shape.classes()) + 3.0) * U + 2.0 * of_logits[i])
+            .min(1.0)
     };
-    assert_close(&format!("{shape:?} to {height} × {width}"), &confidence, &expected_confidence, tolerance);
+    assert_close(&format!("{shape:?} to {height} × {width}"), &confidence, &expected_scores.confidence, tolerance);
 }
 
 /// Every pixel an image of its own, so that all its taps are the same: upsampling changes nothing.
@@ -501,4 +502,29 @@ fn segment_neighbours() {
             }
         }
     }
+}
+
+#[test]
+fn margin_and_entropy() {
+    on_devices(|gpu, classes| {
+        for (shape, data) in tensors(classes) {
+            let map = shape.map();
+            let [input, labels] = [upload(gpu, &shape, &data), output(gpu, map.bytes(8))];
+            let [margin, entropy] = [output(gpu, map.bytes(32)), output(gpu, map.bytes(32))];
+            let outputs = Outputs::labels(labels.as_entire_buffer_binding())
+                .margin(margin.as_entire_buffer_binding())
+                .entropy(entropy.as_entire_buffer_binding());
+            let dispatch = Argmax::new().dispatch(gpu, &shape, input.as_entire_buffer_binding(), outputs).unwrap();
+            let mut recorder = Recorder::new(gpu);
+            recorder.record(&dispatch, &[&margin, &entropy]);
+            let mut read = recorder.finish();
+            let expected = reference::scores(&shape, &data);
+            let tolerance =
+                |_| (3.0 + f64::from(classes).ln()) * (19.0 + 4.0 * f64::from(classes)) * U + 2f64.powi(-21);
+            let got: Vec<f32> = unpad_map(&map, &read.next().unwrap());
+            assert_close(&format!("margin {shape:?}"), &got, &expected.margin, tolerance);
+            let got: Vec<f32> = unpad_map(&map, &read.next().unwrap());
+            assert_close(&format!("entropy {shape:?}"), &got, &expected.entropy, tolerance);
+        }
+    });
 }

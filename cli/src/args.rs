@@ -113,9 +113,22 @@ pub struct Segment {
     /// Write the labels in colour over the photo, .png
     #[arg(long, value_name = "F.png", requires = "image")]
     pub overlay: Option<String>,
+    #[command(flatten)]
+    pub scores: Scores,
+}
+
+/// How sure the network is of every pixel's class.
+#[derive(Args, Debug)]
+pub struct Scores {
     /// Write the softmax probability of the chosen class, .npy or .png
     #[arg(long, value_name = "F")]
     pub confidence: Option<String>,
+    /// Write its distance to the second largest probability, .npy or .png
+    #[arg(long, value_name = "F")]
+    pub margin: Option<String>,
+    /// Write −Σ p ln p over the classes, in nats, .npy or .png
+    #[arg(long, value_name = "F")]
+    pub entropy: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -169,9 +182,8 @@ pub struct Argmax {
     /// Write the labels, .npy or .png
     #[arg(short, long, value_name = "F")]
     pub output: String,
-    /// Write the softmax probability of the chosen class, .npy or .png
-    #[arg(long, value_name = "F")]
-    pub confidence: Option<String>,
+    #[command(flatten)]
+    pub scores: Scores,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,5 +1,6 @@
 // What every kernel shares. In front of it stand the constants of the specialisation; behind it an access prelude
-// (load, load_one, store), a label prelude (Labels, pack_labels, unpack_labels), statistics.wgsl and the kernel.
+// (load, load_one, store), a label prelude (Labels, pack_labels, unpack_labels), statistics.wgsl, best.wgsl and the
+// kernel.
 //
 // A *group* is four neighbouring pixels of one image: lane k of a vec4 is pixel 4 · group + k.
 

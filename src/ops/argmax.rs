@@ -1,7 +1,7 @@
 use wgpu::{BufferBinding, BufferUsages};
 
 use crate::host::{self, Waiting};
-use crate::kernel::{Access, Bound, Kernel, Params, Specialisation, binding};
+use crate::kernel::{Access, Bound, Kernel, Params, Scores, Specialisation, binding};
 use crate::segmentation::MapBuffers;
 use crate::{Dispatch, Error, Gpu, LabelType, Logits, Outputs, Segmentation};
 
@@ -9,13 +9,13 @@ pub(crate) static ARGMAX: Kernel = Kernel {
     name: "argmax",
     source: include_str!("../../shaders/argmax.wgsl"),
     entry: "argmax",
-    bindings: &[binding::LOGITS, binding::LABELS, binding::CONFIDENCE],
+    bindings: &[binding::LOGITS, binding::LABELS, binding::CONFIDENCE, binding::MARGIN, binding::ENTROPY],
     specialisations: |classes| {
         let mut all = Vec::new();
         for access in Access::ALL {
             for labels in [LabelType::U8, LabelType::U32] {
-                for confidence in [false, true] {
-                    all.push(Specialisation { labels, confidence, ..Specialisation::new(access, classes) });
+                for scores in Scores::all() {
+                    all.push(Specialisation { labels, scores, ..Specialisation::new(access, classes) });
                 }
             }
         }
@@ -23,12 +23,13 @@ pub(crate) static ARGMAX: Kernel = Kernel {
     },
 };
 
-/// The class with the largest logit of every pixel, and, if asked for, how sure the network is of it.
+/// The class with the largest logit of every pixel, and, if asked for, how sure the network is of it: confidence, margin
+/// and entropy, in the same pass.
 ///
 /// The first of equals; a NaN counts as the largest, as in
 /// [`torch.argmax`](https://docs.pytorch.org/docs/stable/generated/torch.argmax.html) with `dim=1`. The confidence is
-/// the softmax probability of the chosen class, in 1/C..=1, NaN where the softmax is. The twins are
-/// [`reference::argmax`](crate::reference::argmax) and [`reference::confidence`](crate::reference::confidence).
+/// the softmax probability of the chosen class, in 1/C..=1; all scores are NaN where the softmax is. The twins are
+/// [`reference::argmax`](crate::reference::argmax) and [`reference::scores`](crate::reference::scores).
 ///
 /// ```
 /// use seghead::{Argmax, Gpu, GpuOptions, Labels, Logits};
@@ -42,11 +43,11 @@ pub(crate) static ARGMAX: Kernel = Kernel {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Argmax {
     label_type: Option<LabelType>,
-    confidence: bool,
+    scores: Scores,
 }
 
 impl Argmax {
-    /// The operator, with labels of the smallest type for the classes and without confidence.
+    /// The operator, with labels of the smallest type for the classes and without scores.
     pub fn new() -> Self {
         Self::default()
     }
@@ -56,9 +57,22 @@ impl Argmax {
         Self { label_type: Some(label_type), ..self }
     }
 
-    /// Whether [`run`](Self::run) returns the confidence too. A dispatch writes it if it has a buffer for it.
-    pub fn confidence(self, confidence: bool) -> Self {
-        Self { confidence, ..self }
+    /// Whether [`run`](Self::run) returns the confidence too. A dispatch writes the scores that it has buffers for.
+    pub fn confidence(mut self, confidence: bool) -> Self {
+        self.scores.confidence = confidence;
+        self
+    }
+
+    /// Whether [`run`](Self::run) returns the margin too: the distance to the second largest probability, in 0..=1.
+    pub fn margin(mut self, margin: bool) -> Self {
+        self.scores.margin = margin;
+        self
+    }
+
+    /// Whether [`run`](Self::run) returns the entropy too: −Σ p ln p over the classes, in 0..=ln C nats.
+    pub fn entropy(mut self, entropy: bool) -> Self {
+        self.scores.entropy = entropy;
+        self
     }
 
     fn label_type_for(&self, logits: &Logits) -> LabelType {
@@ -81,11 +95,12 @@ impl Argmax {
     ) -> Result<Dispatch, Error> {
         let labels = self.label_type_for(logits);
         labels.check(logits.classes())?;
-        let [labels_buffer, confidence_buffer] = outputs.bind(gpu, &logits.map(), labels)?;
-        let buffers = [Bound::new(gpu, binding::LOGITS, input, logits.bytes())?, labels_buffer, confidence_buffer];
+        let [labels_buffer, confidence, margin, entropy] = outputs.bind(gpu, &logits.map(), labels)?;
+        let input = Bound::new(gpu, binding::LOGITS, input, logits.bytes())?;
+        let buffers = [input, labels_buffer, confidence, margin, entropy];
         let specialisation = Specialisation {
             labels,
-            confidence: outputs.confidence.is_some(),
+            scores: outputs.scores(),
             ..Specialisation::new(Access::choose(gpu, logits.plane_stride()), logits.classes())
         };
         let invocations = (logits.pixels().div_ceil(4), logits.images());
@@ -123,12 +138,12 @@ impl Argmax {
     ) -> Result<Segmentation, Error> {
         host::check_length("logits", host::packed_elements(logits), data.len())?;
         let label_type = self.label_type_for(logits);
-        let bands = host::bands(gpu, logits)?;
+        let bands = host::bands(gpu, logits, self.scores.maps())?;
         let most = |bytes: fn(&Logits) -> u64| bands.iter().map(|band| bytes(&band.logits)).max().unwrap_or(0);
         let input_usage = BufferUsages::STORAGE | BufferUsages::COPY_DST;
         let input = host::create_buffer(gpu, "logits", most(Logits::bytes), input_usage)?;
-        let mut buffers = MapBuffers::new(gpu, most(|logits| logits.map().bytes(32)), label_type, self.confidence)?;
-        let mut result = Segmentation::with_capacity(label_type, self.confidence, logits.map().pixels());
+        let mut buffers = MapBuffers::new(gpu, most(|logits| logits.map().bytes(32)), label_type, self.scores)?;
+        let mut result = Segmentation::with_capacity(label_type, self.scores, logits.map().pixels());
         for band in &bands {
             let prepare = || {
                 host::upload(gpu, &input, logits, band, data);

@@ -350,7 +350,7 @@ impl CrossEntropy {
         host::check_length("logits", host::packed_elements(logits), data.len())?;
         host::check_length("targets", logits.map().pixels() as u64, targets.len())?;
         let codes = TargetCodes::new(logits.classes(), self.ignore_index);
-        let bands = host::bands(gpu, logits)?;
+        let bands = host::bands(gpu, logits, 2)?;
         let most = |bytes: fn(&Logits) -> u64| bands.iter().map(|band| bytes(&band.logits)).max().unwrap_or(0);
         let map_bytes = most(|logits| logits.map().bytes(32));
         let (read, write) =

@@ -1,7 +1,7 @@
 use wgpu::{BufferBinding, BufferUsages};
 
 use crate::host::{self, Band, Waiting};
-use crate::kernel::{Access, Bound, Kernel, Params, Specialisation, binding};
+use crate::kernel::{Access, Bound, Kernel, Params, Scores, Specialisation, binding};
 use crate::segmentation::MapBuffers;
 use crate::{Dispatch, Error, Gpu, LabelType, Logits, Map, Outputs, Segmentation};
 
@@ -12,7 +12,7 @@ pub(crate) static UPSCALE: Kernel = Kernel {
     name: "segment upscale",
     source: SOURCE,
     entry: "upscale",
-    bindings: &[binding::LOGITS, binding::LABELS, binding::CONFIDENCE],
+    bindings: &[binding::LOGITS, binding::LABELS, binding::CONFIDENCE, binding::MARGIN, binding::ENTROPY],
     specialisations: |_| [3, 4, 5].into_iter().flat_map(specialisations).collect(),
 };
 
@@ -21,15 +21,15 @@ pub(crate) static RESIZE: Kernel = Kernel {
     name: "segment resize",
     source: SOURCE,
     entry: "resize",
-    bindings: &[binding::LOGITS, binding::LABELS, binding::CONFIDENCE],
+    bindings: &[binding::LOGITS, binding::LABELS, binding::CONFIDENCE, binding::MARGIN, binding::ENTROPY],
     specialisations: |_| specialisations(ANY_TAPS),
 };
 
 fn specialisations(taps: u32) -> Vec<Specialisation> {
     let mut all = Vec::new();
     for labels in [LabelType::U8, LabelType::U32] {
-        for confidence in [false, true] {
-            all.push(Specialisation { labels, confidence, taps, ..ANY_CLASSES });
+        for scores in Scores::all() {
+            all.push(Specialisation { labels, scores, taps, ..ANY_CLASSES });
         }
     }
     all
@@ -129,7 +129,7 @@ pub struct Segment {
     width: u32,
     resize: Resize,
     label_type: Option<LabelType>,
-    confidence: bool,
+    scores: Scores,
 }
 
 /// A part of the result, and the logits that it reads.
@@ -144,9 +144,9 @@ struct Part {
 
 impl Segment {
     /// The operator for a result of `height × width` pixels, with labels of the smallest type for the classes and
-    /// without confidence.
+    /// without scores.
     pub fn new(height: u32, width: u32) -> Self {
-        Self { height, width, resize: Resize::HalfPixel, label_type: None, confidence: false }
+        Self { height, width, resize: Resize::HalfPixel, label_type: None, scores: Scores::NONE }
     }
 
     /// With this convention for positions.
@@ -159,9 +159,22 @@ impl Segment {
         Self { label_type: Some(label_type), ..self }
     }
 
-    /// Whether [`run`](Self::run) returns the confidence too. A dispatch writes it if it has a buffer for it.
-    pub fn confidence(self, confidence: bool) -> Self {
-        Self { confidence, ..self }
+    /// Whether [`run`](Self::run) returns the confidence too. A dispatch writes the scores that it has buffers for.
+    pub fn confidence(mut self, confidence: bool) -> Self {
+        self.scores.confidence = confidence;
+        self
+    }
+
+    /// Whether [`run`](Self::run) returns the margin too: the distance to the second largest probability, in 0..=1.
+    pub fn margin(mut self, margin: bool) -> Self {
+        self.scores.margin = margin;
+        self
+    }
+
+    /// Whether [`run`](Self::run) returns the entropy too: −Σ p ln p over the classes, in 0..=ln C nats.
+    pub fn entropy(mut self, entropy: bool) -> Self {
+        self.scores.entropy = entropy;
+        self
     }
 
     /// The geometry of the result on the GPU; its rows start at multiples of four pixels.
@@ -218,8 +231,9 @@ impl Segment {
         let y = Axis::new(self.resize, whole.height(), self.height)?;
         let x = Axis::new(self.resize, whole.width(), self.width)?;
         let (logits, map) = (&part.band.logits, &part.map);
-        let [labels_buffer, confidence_buffer] = outputs.bind(gpu, map, labels)?;
-        let buffers = [Bound::new(gpu, binding::LOGITS, input, logits.bytes())?, labels_buffer, confidence_buffer];
+        let [labels_buffer, confidence, margin, entropy] = outputs.bind(gpu, map, labels)?;
+        let input = Bound::new(gpu, binding::LOGITS, input, logits.bytes())?;
+        let buffers = [input, labels_buffer, confidence, margin, entropy];
         let params = Params {
             map_stride: map.image_stride(),
             in_height: whole.height(),
@@ -242,7 +256,7 @@ impl Segment {
             Some(taps) => (&UPSCALE, taps, groups * map.height().div_ceil(4)),
             None => (&RESIZE, ANY_TAPS, groups * map.height()),
         };
-        let specialisation = Specialisation { labels, confidence: outputs.confidence.is_some(), taps, ..ANY_CLASSES };
+        let specialisation = Specialisation { labels, scores: outputs.scores(), taps, ..ANY_CLASSES };
         let mut dispatch = Dispatch::new();
         dispatch.push(gpu, (kernel, specialisation), params, &buffers, (invocations, map.images()))?;
         Ok(dispatch)
@@ -282,8 +296,8 @@ impl Segment {
         let map_bytes = parts.iter().map(|part| part.map.bytes(32)).max().unwrap_or(0);
         let input_usage = BufferUsages::STORAGE | BufferUsages::COPY_DST;
         let input = host::create_buffer(gpu, "logits", input_bytes, input_usage)?;
-        let mut buffers = MapBuffers::new(gpu, map_bytes, label_type, self.confidence)?;
-        let mut result = Segmentation::with_capacity(label_type, self.confidence, self.map(logits)?.pixels());
+        let mut buffers = MapBuffers::new(gpu, map_bytes, label_type, self.scores)?;
+        let mut result = Segmentation::with_capacity(label_type, self.scores, self.map(logits)?.pixels());
         for part in &parts {
             let prepare = || {
                 host::upload(gpu, &input, logits, &part.band, data);
@@ -297,9 +311,10 @@ impl Segment {
 
     /// Splits the result into parts, runs of rows, that this device can bind with the logits that they read.
     fn parts(&self, gpu: &Gpu, logits: &Logits) -> Result<Vec<Part>, Error> {
-        let limit = host::band_limit(gpu);
+        let (limit, map_limit) = (host::band_limit(gpu), host::map_limit(gpu, self.scores.maps()));
+        let images = gpu.limits().max_compute_workgroups_per_dimension;
         let map = self.map(logits)?;
-        if logits.bytes().max(map.bytes(32)) <= limit {
+        if logits.bytes() <= limit && map.bytes(32) <= map_limit && logits.images() <= images {
             let band = Band { image: 0, pixel: 0, logits: *logits };
             return Ok(vec![Part { band, map, row: 0, source_row: 0 }]);
         }
@@ -308,14 +323,17 @@ impl Segment {
         let mut rows = self.height;
         loop {
             let parts = self.parts_of_rows(logits, &y, taps(&y, &x), rows)?;
-            let needed = parts.iter().map(|part| part.band.logits.bytes().max(part.map.bytes(32))).max();
-            match needed {
-                Some(needed) if needed > limit && rows > 1 => rows = rows.div_ceil(2),
-                Some(needed) if needed > limit => {
-                    return Err(Error::Limit { what: "bytes of the logits of one row", needed, limit });
-                }
-                _ => return Ok(parts),
+            let input = parts.iter().map(|part| part.band.logits.bytes()).max().unwrap_or(0);
+            let output = parts.iter().map(|part| part.map.bytes(32)).max().unwrap_or(0);
+            if input <= limit && output <= map_limit {
+                return Ok(parts);
             }
+            if rows == 1 {
+                let what = "bytes of one row of the result, or of the logits that it reads";
+                let (needed, limit) = if input > limit { (input, limit) } else { (output, map_limit) };
+                return Err(Error::Limit { what, needed, limit });
+            }
+            rows = rows.div_ceil(2);
         }
     }
 

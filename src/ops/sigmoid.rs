@@ -83,7 +83,7 @@ impl Sigmoid {
     }
 
     async fn run_with(&self, gpu: &Gpu, logits: &Logits, data: &[f32], waiting: Waiting) -> Result<Vec<f32>, Error> {
-        let bands = host::bands(gpu, logits)?;
+        let bands = host::bands(gpu, logits, 1)?;
         let dispatch = |band: &Logits, input: BufferBinding<'_>, output: BufferBinding<'_>| {
             self.dispatch(gpu, band, input, output)
         };

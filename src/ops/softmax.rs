@@ -220,7 +220,7 @@ impl Softmax {
         };
         let bands = match self.axis {
             Axis::Width => host::bands_of_rows(gpu, &whole)?,
-            _ => host::bands(gpu, &whole)?,
+            _ => host::bands(gpu, &whole, 1)?,
         };
         let dispatch = |band: &Logits, input: BufferBinding<'_>, output: BufferBinding<'_>| {
             operator.dispatch(gpu, band, input, output)

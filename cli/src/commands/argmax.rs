@@ -2,11 +2,10 @@
 
 use serde_json::json;
 
-use super::{add_labels, open_gpu, print, tell_written};
+use super::{add_labels, add_scores, open_gpu, print, tell_written};
 use crate::args::{Argmax, Common};
 use crate::error::Error;
 use crate::files::output::Outputs;
-use crate::files::scores::write_scores;
 use crate::input::Input;
 use crate::progress::Progress;
 
@@ -14,16 +13,17 @@ pub fn run(args: &Argmax, common: &Common) -> Result<(), Error> {
     let progress = Progress::start("computing", common);
     let input = Input::read(&args.logits, common)?;
     let gpu = open_gpu(common)?;
-    let argmax = seghead::Argmax::new().confidence(args.confidence.is_some());
+    let scores = &args.scores;
+    let argmax = seghead::Argmax::new()
+        .confidence(scores.confidence.is_some())
+        .margin(scores.margin.is_some())
+        .entropy(scores.entropy.is_some());
     let found = argmax.run_blocking(&gpu, &input.logits, &input.data).map_err(|error| input.error(error))?;
     let shape = input.map_shape(input.logits.height(), input.logits.width());
     let mut outputs = Outputs::new();
     let mut written = vec![args.output.as_str()];
     add_labels(&mut outputs, &args.output, &shape, &found.labels)?;
-    if let (Some(path), Some(confidence)) = (&args.confidence, &found.confidence) {
-        write_scores(&mut outputs, path, &shape, confidence, (0.0, 1.0))?;
-        written.push(path);
-    }
+    written.extend(add_scores(&mut outputs, scores, &shape, &found, input.logits.classes())?);
     outputs.commit()?;
     drop(progress);
     tell_written(common, &written);

@@ -119,5 +119,7 @@ fn timed(gpu: &Gpu, logits: &Logits, data: &[f32], height: u32, width: u32) -> R
         readbacks[1].read_blocking(gpu, |bytes| map.unpad(&bytemuck::pod_collect_to_vec::<u8, f32>(bytes)))?;
     let readback = lap();
     let times = [("upload", upload), ("first kernel", first), ("kernel", kernel), ("read-back", readback)];
-    Ok((Segmentation::new(Labels::U8(labels), Some(confidence)), times))
+    let mut found = Segmentation::new(Labels::U8(labels));
+    found.confidence = Some(confidence);
+    Ok((found, times))
 }

@@ -9,13 +9,14 @@ pub mod tensor;
 
 use std::io::Write;
 
-use seghead::{Gpu, Labels};
+use seghead::{Gpu, Labels, Segmentation};
 use serde_json::{Value, json};
 
-use crate::args::Common;
+use crate::args::{Common, Scores};
 use crate::error::Error;
 use crate::files::labels::{LabelValues, write_labels};
 use crate::files::output::Outputs;
+use crate::files::scores::write_scores;
 
 /// Opens the adapter that was asked for.
 pub fn open_gpu(common: &Common) -> Result<Gpu, Error> {
@@ -36,6 +37,30 @@ pub fn add_labels(outputs: &mut Outputs, path: &str, shape: &[usize], labels: &L
         }
     }
     Ok(())
+}
+
+/// Adds the score maps that were asked for to the outputs, and returns their paths.
+pub fn add_scores<'a>(
+    outputs: &mut Outputs,
+    paths: &'a Scores,
+    shape: &[usize],
+    found: &Segmentation,
+    classes: u32,
+) -> Result<Vec<&'a str>, Error> {
+    // No entropy of C probabilities is larger than ln C; with one class it is 0, and any range will do.
+    let largest_entropy = (classes.max(2) as f32).ln();
+    let mut written = Vec::new();
+    for (path, scores, largest) in [
+        (&paths.confidence, &found.confidence, 1.0),
+        (&paths.margin, &found.margin, 1.0),
+        (&paths.entropy, &found.entropy, largest_entropy),
+    ] {
+        if let (Some(path), Some(scores)) = (path, scores) {
+            write_scores(outputs, path, shape, scores, (0.0, largest))?;
+            written.push(path.as_str());
+        }
+    }
+    Ok(written)
 }
 
 /// Prints `value` with --json, else `text` unless -q; a closed pipe is an error.

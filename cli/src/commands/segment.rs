@@ -2,13 +2,12 @@
 
 use serde_json::json;
 
-use super::{add_labels, number, open_gpu, print, tell_written};
+use super::{add_labels, add_scores, number, open_gpu, print, tell_written};
 use crate::args::{Common, Resize, Segment, check_alpha};
 use crate::error::Error;
 use crate::files::output::Outputs;
 use crate::files::palette::voc;
 use crate::files::picture::{Picture, read_picture, write_picture};
-use crate::files::scores::write_scores;
 use crate::input::Input;
 use crate::progress::Progress;
 use crate::summary::summarise;
@@ -32,7 +31,11 @@ pub fn run(args: &Segment, common: &Common) -> Result<(), Error> {
         Resize::AlignCorners => seghead::Resize::AlignCorners,
         Resize::Asymmetric => seghead::Resize::Asymmetric,
     };
-    let segment = seghead::Segment::new(height, width).resize(resize).confidence(true);
+    let segment = seghead::Segment::new(height, width)
+        .resize(resize)
+        .confidence(true)
+        .margin(args.scores.margin.is_some())
+        .entropy(args.scores.entropy.is_some());
     let gpu = open_gpu(common)?;
     let found = segment.run_blocking(&gpu, &input.logits, &input.data).map_err(|error| input.error(error))?;
 
@@ -43,10 +46,7 @@ pub fn run(args: &Segment, common: &Common) -> Result<(), Error> {
         add_labels(&mut outputs, path, &shape, &found.labels)?;
         written.push(path.as_str());
     }
-    if let (Some(path), Some(confidence)) = (&args.confidence, &found.confidence) {
-        write_scores(&mut outputs, path, &shape, confidence, (0.0, 1.0))?;
-        written.push(path);
-    }
+    written.extend(add_scores(&mut outputs, &args.scores, &shape, &found, input.logits.classes())?);
     if let (Some(path), Some(photo)) = (&args.overlay, &photo) {
         write_picture(&mut outputs, path, &overlay(photo, found.labels.iter(), args.alpha))?;
         written.push(path);
