@@ -327,6 +327,7 @@ pub(crate) struct Params {
     pub has_ignore_index: u32,
     pub label_smoothing: f32,
     pub nan: f32,
+    pub infinity: f32,
     pub in_height: u32,
     pub in_width: u32,
     pub in_row: u32,
@@ -351,8 +352,8 @@ impl Params {
             image_stride: logits.image_stride(),
             elements: logits.len(),
             map_stride: logits.map().image_stride(),
-            // A constant expression in WGSL cannot be NaN.
             nan: f32::NAN,
+            infinity: f32::INFINITY,
             ..Self::default()
         }
     }

@@ -182,7 +182,7 @@ fn argmax() {
             let v = variety(classes, i);
             let label_type = if v.is_multiple_of(5) { LabelType::U32 } else { LabelType::U8 };
             let scores: Vec<Score> =
-                Score::ALL.into_iter().filter(|&score| v % 8 & (1 << score as usize) != 0).collect();
+                Score::ALL.into_iter().filter(|&score| (v % 8) & (1 << score as usize) != 0).collect();
             let input = upload(gpu, &shape, &data);
             let labels = output(gpu, shape.map().bytes(label_type.bits()));
             let buffers: Vec<_> = scores.iter().map(|_| output(gpu, shape.map().bytes(32))).collect();
@@ -319,7 +319,7 @@ fn segment() {
                 let data = random.logits(&shape);
                 let label_type = if (i + j) % 5 == 0 { LabelType::U32 } else { LabelType::U8 };
                 let scores: Vec<Score> =
-                    Score::ALL.into_iter().filter(|&score| (i + 3 * j) % 8 & (1 << score as usize) != 0).collect();
+                    Score::ALL.into_iter().filter(|&score| ((i + 3 * j) % 8) & (1 << score as usize) != 0).collect();
                 let operator = Segment::new(height, width).resize(resize).label_type(label_type);
                 let map = operator.map(&shape).unwrap();
                 let input = upload(gpu, &shape, &data);

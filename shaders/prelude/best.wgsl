@@ -7,14 +7,13 @@
 // S and T are carried along and rescaled whenever the maximum moves.
 
 const SCORES: bool = CONFIDENCE || MARGIN || ENTROPY;
-const LOWEST: f32 = -3.4028234e38;
 // exp of this is 0 in f32; a difference of finite logits may be −Inf, and 0 · Inf is NaN.
 const FARTHEST: vec4<f32> = vec4(-200.0);
 
 struct Best {
   maximum: vec4<f32>,
   label: vec4<u32>,
-  second: vec4<f32>, // the second largest logit, equal to the maximum where two classes share it
+  second: vec4<f32>, // the second largest logit: the maximum where two classes share it, −Inf where there is none
   sum: vec4<f32>,    // S
   moment: vec4<f32>, // T
 }
@@ -25,7 +24,7 @@ struct Best {
 @group(0) @binding(8) var<storage, read_write> entropy: array<vec4<f32>>;
 
 fn first_class(x: vec4<f32>) -> Best {
-  return Best(x, vec4(0u), vec4(LOWEST), vec4(1.0), vec4(0.0));
+  return Best(x, vec4(0u), vec4(-params.infinity), vec4(1.0), vec4(0.0));
 }
 
 // Takes in one more class; `greater` says where it is the best so far.
@@ -73,8 +72,7 @@ fn write(at: u32, best: Best) {
     confidence[at] = 1.0 / best.sum;
   }
   if MARGIN {
-    let e = select(exp(best.second - best.maximum), vec4(0.0), best.second <= vec4(LOWEST));
-    margin[at] = (1.0 - e) / best.sum;
+    margin[at] = (1.0 - exp(max(best.second - best.maximum, FARTHEST))) / best.sum;
   }
   if ENTROPY {
     entropy[at] = log(best.sum) - best.moment / best.sum;

@@ -18,7 +18,8 @@ struct Params {
   ignore_index: u32,
   has_ignore_index: u32,
   label_smoothing: f32,
-  nan: f32,
+  nan: f32,            // constants in WGSL must be finite
+  infinity: f32,
   // Resizing: output row y reads at the source coordinate (y_numerator · (y + out_row) + y_offset) / y_denominator,
   // in integers, so that no rounding moves a tap; columns alike.
   in_height: u32,      // rows of the whole source image, where taps are clamped

@@ -109,6 +109,7 @@ fn params_lie_where_the_shaders_look() {
         has_ignore_index,
         label_smoothing,
         nan,
+        infinity,
         in_height,
         in_width,
         in_row,
