@@ -7,7 +7,7 @@
 // A comparison of floats loses NaN, and on adapters that flush them subnormals; where a group may hold such values
 // its labels are found again by comparing integers.
 //
-// logits: [N, C, plane_stride], labels and scores: [N, map_stride]
+// logits: [N, C, plane_stride] or [N, H · W, C], labels and scores: [N, map_stride]
 
 @compute @workgroup_size(WORKGROUP)
 fn argmax(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -15,7 +15,7 @@ fn argmax(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation
   if group >= (params.pixels + 3u) / 4u {
     return;
   }
-  let first = workgroup.z * params.image_stride + group * 4u;
+  let first = workgroup.z * params.image_stride + group * 4u * params.pixel_stride;
   let at = (workgroup.z * params.map_stride) / 4u + group;
   let stride = params.plane_stride;
 

@@ -12,7 +12,7 @@
 // the last ones and divides for the mean. The order of the additions depends on the shape alone, so the same input
 // gives the same bits; no atomics, no barriers.
 //
-// logits: [N, C, plane_stride], targets and losses: [N, map_stride], class_weights: [C], partial sums: [partials]
+// logits: [N, C, plane_stride] or [N, H · W, C], targets and losses: [N, map_stride], class_weights: [C], partial sums: [partials]
 
 struct Partial {
   loss: f32,
@@ -54,7 +54,7 @@ fn pixels(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation
     let counted = (pixel < vec4(params.pixels)) & !ignored;
     let invalid = counted & (classes >= vec4(params.classes));
 
-    let group_loss = losses_of(workgroup.z * params.image_stride + group * 4u, classes);
+    let group_loss = losses_of(workgroup.z * params.image_stride + group * 4u * params.pixel_stride, classes);
     var group_weight = vec4(1.0);
     if CLASS_WEIGHTS {
       group_weight = weights_of(classes);
@@ -108,7 +108,7 @@ fn losses_of(first: u32, classes: vec4<u32>) -> vec4<f32> {
     let found = online_statistics(first);
     maximum = found.maximum;
     sum = found.sum;
-    let element = first + min(classes, vec4(params.classes - 1u)) * stride + vec4(0u, 1u, 2u, 3u);
+    let element = first + min(classes, vec4(params.classes - 1u)) * stride + vec4(0u, 1u, 2u, 3u) * params.pixel_stride;
     let inside = min(element, vec4(params.elements - 1u));
     chosen = vec4(load_one(inside.x), load_one(inside.y), load_one(inside.z), load_one(inside.w));
   }

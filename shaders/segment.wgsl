@@ -12,7 +12,7 @@
 // Taps that a pixel does not touch have the weight 0, and 0 · Inf is NaN: where a tap of a block is not finite, its
 // pixels are done again one by one from the four taps that are theirs.
 //
-// logits: [N, C, in_height · in_width], labels and scores: [N, out_height, out_row_stride]
+// logits: [N, C, in_height · in_width] or [N, in_height · in_width, C], labels and scores: [N, out_height, out_row_stride]
 
 // Where a coordinate of the result reads along one axis: between `index` and the next one.
 struct Source {
@@ -36,6 +36,11 @@ fn source(scaled: u32, offset: i32, denominator: u32, size: u32) -> Source {
   let quotient = numerator / denominator;
   let index = min(quotient, size - 1u);
   return Source(index, min(index + 1u, size - 1u), f32(numerator - quotient * denominator) / f32(denominator));
+}
+
+// The element of the first class at a position of the source.
+fn source_element(image: u32, row: u32, column: u32) -> u32 {
+  return image + ((row - params.in_row) * params.in_width + column) * params.pixel_stride;
 }
 
 fn write_row(image: u32, row: u32, column: u32, best: Best) {
@@ -73,8 +78,8 @@ fn upscale(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocatio
   let image = workgroup.z * params.image_stride;
   let stride = params.plane_stride;
   for (var k = 0u; k < TAPS; k++) {
-    rows[k] = image + (min(top.index + k, params.in_height - 1u) - params.in_row) * params.in_width;
-    columns[k] = min(left.index + k, params.in_width - 1u);
+    rows[k] = source_element(image, min(top.index + k, params.in_height - 1u), 0u);
+    columns[k] = min(left.index + k, params.in_width - 1u) * params.pixel_stride;
   }
 
   var best0: Best;
@@ -179,10 +184,10 @@ fn taps_of(image: u32, row: u32, column: u32) -> Taps {
   let c = source_column(column + 2u);
   let d = source_column(column + 3u);
   return Taps(
-    image + (y.index - params.in_row) * params.in_width,
-    image + (y.next - params.in_row) * params.in_width,
-    vec4(a.index, b.index, c.index, d.index),
-    vec4(a.next, b.next, c.next, d.next),
+    source_element(image, y.index, 0u),
+    source_element(image, y.next, 0u),
+    vec4(a.index, b.index, c.index, d.index) * params.pixel_stride,
+    vec4(a.next, b.next, c.next, d.next) * params.pixel_stride,
     y.fraction,
     vec4(a.fraction, b.fraction, c.fraction, d.fraction),
   );

@@ -47,7 +47,7 @@ fn registers(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocat
   if group >= (params.pixels + 3u) / 4u {
     return;
   }
-  let first = workgroup.z * params.image_stride + group * 4u;
+  let first = workgroup.z * params.image_stride + group * 4u * params.pixel_stride;
   let pixels = params.pixels - group * 4u;
   let stride = params.plane_stride;
   var x: array<vec4<f32>, REGISTERS>;
@@ -96,7 +96,7 @@ fn statistics(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invoca
   if group >= (params.pixels + 3u) / 4u {
     return;
   }
-  let found = online_statistics(workgroup.z * params.image_stride + group * 4u);
+  let found = online_statistics(workgroup.z * params.image_stride + group * 4u * params.pixel_stride);
   let at = (workgroup.z * params.map_stride) / 4u + group;
   maximum_out[at] = found.maximum;
   scale_out[at] = scale_of(found.sum);
@@ -122,7 +122,7 @@ fn apply(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_
   let pixels = params.pixels - group * 4u;
   let stride = params.plane_stride;
   let end = min(first_class + CLASS_BLOCK, params.classes);
-  var element = workgroup.z * params.image_stride + first_class * stride + group * 4u;
+  var element = workgroup.z * params.image_stride + first_class * stride + group * 4u * params.pixel_stride;
   for (var c = first_class; c < end; c++) {
     let x = load(element);
     var y = result(x, maximum, scale);

@@ -88,10 +88,38 @@ impl Band {
         self.image as usize * whole.pixels() as usize + self.pixel as usize
     }
 
-    /// Where plane `class` of image `image` of the band starts among the packed elements of `whole`.
-    fn packed_plane(&self, whole: &Logits, image: u32, class: u32) -> usize {
-        let plane = (self.image + image) as usize * whole.classes() as usize + class as usize;
-        plane * whole.pixels() as usize + self.pixel as usize
+    /// The runs of neighbouring elements that the band has in common with the packed elements of `whole`.
+    fn runs(&self, whole: &Logits) -> Runs {
+        let shape = self.logits;
+        let (pixels, classes) = (shape.pixels() as usize, shape.classes() as usize);
+        // Classes last, an image is one run; else a class plane is.
+        let (runs_of_image, length, stride) = match shape.is_classes_last() {
+            true => (1, pixels * classes, pixels * classes),
+            false => (classes, pixels, shape.plane_stride() as usize),
+        };
+        let whole_length = whole.pixels() as usize * (length / pixels);
+        let first = self.image as usize * runs_of_image * whole_length + self.pixel as usize * (length / pixels);
+        Runs { count: shape.images() as usize * runs_of_image, length, stride, first, whole_length }
+    }
+}
+
+/// Runs of elements that a band shares with the whole tensor.
+struct Runs {
+    count: usize,
+    /// Elements of a run.
+    length: usize,
+    /// Elements from one run to the next in the band, padding included.
+    stride: usize,
+    /// Where the first run starts in the whole tensor.
+    first: usize,
+    /// Elements from one run to the next in the whole tensor.
+    whole_length: usize,
+}
+
+impl Runs {
+    /// Where each run starts in the whole tensor and in the band.
+    fn starts(&self) -> impl Iterator<Item = (usize, usize)> {
+        (0..self.count).map(|run| (self.first + run * self.whole_length, run * self.stride))
     }
 }
 
@@ -114,7 +142,7 @@ pub(crate) fn bands(gpu: &Gpu, logits: &Logits, maps: u64) -> Result<Vec<Band>, 
         let mut pixel = 0;
         while pixel < logits.pixels() {
             let pixels = most.min(logits.pixels() - pixel);
-            let logits = Logits::chw(logits.classes(), 1, pixels)?.padded()?;
+            let logits = logits.resized(1, 1, pixels)?.padded()?;
             bands.push(Band { image, pixel, logits });
             pixel += pixels;
         }
@@ -139,23 +167,19 @@ pub(crate) fn bands_of_rows(gpu: &Gpu, whole: &Logits) -> Result<Vec<Band>, Erro
 
 /// Copies a band of `data`, the packed elements of `whole`, into `buffer`.
 pub(crate) fn upload(gpu: &Gpu, buffer: &Buffer, whole: &Logits, band: &Band, data: &[f32]) {
-    let shape = &band.logits;
-    let (pixels, stride) = (shape.pixels() as usize, shape.plane_stride() as usize);
-    if packed_elements(shape) == packed_elements(whole) && pixels == stride {
+    let runs = band.runs(whole);
+    if runs.count * runs.stride == data.len() {
         gpu.queue().write_buffer(buffer, 0, bytemuck::cast_slice(data));
         return;
     }
-    let Some(size) = wgpu::BufferSize::new(shape.bytes()) else { return };
+    let Some(size) = wgpu::BufferSize::new(band.logits.bytes()) else { return };
     // None where the queue has no staging memory: the device reports that itself.
     let Some(mut staging) = gpu.queue().write_buffer_with(buffer, 0, size) else { return };
-    let mut at = 0;
-    for image in 0..shape.images() {
-        for class in 0..shape.classes() {
-            let start = band.packed_plane(whole, image, class);
-            staging.slice(at..at + pixels * 4).copy_from_slice(bytemuck::cast_slice(&data[start..start + pixels]));
-            staging.slice(at + pixels * 4..at + stride * 4).copy_from_slice(&[0; 12][..(stride - pixels) * 4]);
-            at += stride * 4;
-        }
+    let padding = (runs.stride - runs.length) * 4;
+    for (start, at) in runs.starts() {
+        let end = (at + runs.length) * 4;
+        staging.slice(at * 4..end).copy_from_slice(bytemuck::cast_slice(&data[start..start + runs.length]));
+        staging.slice(end..end + padding).copy_from_slice(&[0; 12][..padding]);
     }
 }
 
@@ -229,13 +253,9 @@ pub(crate) async fn map_tensor(
         let work = checked(gpu, prepare).await?;
         submit_and_read(gpu, waiting, &mut readback, &work, &[(&output, shape.bytes())], |bytes| {
             let padded = numbers::<f32>(bytes[0]);
-            let (pixels, stride) = (shape.pixels() as usize, shape.plane_stride() as usize);
-            let mut planes = padded.chunks_exact(stride);
-            for image in 0..shape.images() {
-                for (class, plane) in (0..shape.classes()).zip(&mut planes) {
-                    let start = band.packed_plane(logits, image, class);
-                    result[start..start + pixels].copy_from_slice(&plane[..pixels]);
-                }
+            let runs = band.runs(logits);
+            for (start, at) in runs.starts() {
+                result[start..start + runs.length].copy_from_slice(&padded[at..at + runs.length]);
             }
         })
         .await?;

@@ -2,10 +2,12 @@ use crate::Error;
 
 /// The shape of a tensor of logits, and where its elements lie.
 ///
-/// `N × C × H × W` elements of f32: class planes one after another, images one after another, rows and pixels
-/// packed. A `Logits` holds no data; it is what an operator needs to know about a buffer or a slice.
+/// `N × C × H × W` elements of f32, class planes one after another ([`chw`](Self::chw), [`nchw`](Self::nchw)), or the
+/// classes of every pixel next to one another ([`hwc`](Self::hwc), [`nhwc`](Self::nhwc)); images, rows and pixels packed.
+/// A `Logits` holds no data; it is what an operator needs to know about a buffer or a slice. Results that are tensors
+/// have the same layout.
 ///
-/// The kernels read four neighbouring pixels at once where every plane starts at a multiple of four elements, that
+/// The kernels read four neighbouring pixels at once where every class plane starts at a multiple of four elements, that
 /// is where `H × W` is such a multiple or the planes are [`padded`](Self::padded). Any other shape works too, more
 /// slowly (about 1.6 × on a software adapter).
 ///
@@ -14,6 +16,8 @@ use crate::Error;
 /// let logits = Logits::chw(21, 512, 512)?;
 /// assert_eq!((logits.classes(), logits.pixels()), (21, 512 * 512));
 /// assert_eq!(logits.bytes(), 21 * 512 * 512 * 4);
+/// let tflite = Logits::hwc(512, 512, 21)?;
+/// assert_eq!((tflite.pixel_stride(), tflite.plane_stride()), (21, 1));
 /// # Ok::<(), seghead::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,7 +26,8 @@ pub struct Logits {
     classes: u32,
     height: u32,
     width: u32,
-    plane_stride: u32,
+    /// Elements of a class plane with its padding; 0 where the classes of a pixel are neighbours.
+    plane: u32,
 }
 
 impl Logits {
@@ -41,28 +46,56 @@ impl Logits {
     ///
     /// As [`chw`](Self::chw).
     pub fn nchw(images: u32, classes: u32, height: u32, width: u32) -> Result<Self, Error> {
+        Self::new(images, classes, height, width, u64::from(height) * u64::from(width))
+    }
+
+    /// One image, classes last: `height × width × classes`.
+    ///
+    /// # Errors
+    ///
+    /// As [`chw`](Self::chw).
+    pub fn hwc(height: u32, width: u32, classes: u32) -> Result<Self, Error> {
+        Self::nhwc(1, height, width, classes)
+    }
+
+    /// A batch, classes last: `images × height × width × classes`.
+    ///
+    /// # Errors
+    ///
+    /// As [`chw`](Self::chw).
+    pub fn nhwc(images: u32, height: u32, width: u32, classes: u32) -> Result<Self, Error> {
+        Self::new(images, classes, height, width, 0)
+    }
+
+    /// The same layout with another number of images and size.
+    pub(crate) fn resized(&self, images: u32, height: u32, width: u32) -> Result<Self, Error> {
+        if self.is_classes_last() {
+            Self::nhwc(images, height, width, self.classes)
+        } else {
+            Self::nchw(images, self.classes, height, width)
+        }
+    }
+
+    fn new(images: u32, classes: u32, height: u32, width: u32, plane: u64) -> Result<Self, Error> {
         for (what, size) in [("images", images), ("classes", classes), ("height", height), ("width", width)] {
             if size == 0 {
                 return Err(Error::Empty { what });
             }
         }
-        Self::with_plane_stride(images, classes, height, width, u64::from(height) * u64::from(width))
-    }
-
-    fn with_plane_stride(images: u32, classes: u32, height: u32, width: u32, stride: u64) -> Result<Self, Error> {
         // Every index that a kernel forms is below the number of elements rounded up to a group of four, so that
         // its 32-bit arithmetic cannot wrap.
         const LIMIT: u64 = u32::MAX as u64 - 3;
-        let map = u128::from(images) * u128::from((u64::from(height) * u64::from(width)).next_multiple_of(4));
-        let elements = (u128::from(images) * u128::from(classes) * u128::from(stride)).max(map);
-        if elements > u128::from(LIMIT) {
+        let pixels = u64::from(height) * u64::from(width);
+        let map = u128::from(images) * u128::from(pixels.next_multiple_of(4));
+        let elements = u128::from(images) * u128::from(classes) * u128::from(pixels.max(plane));
+        if elements.max(map) > u128::from(LIMIT) {
             return Err(Error::Limit {
                 what: "elements of the logits",
-                needed: u64::try_from(elements).unwrap_or(u64::MAX),
+                needed: u64::try_from(elements.max(map)).unwrap_or(u64::MAX),
                 limit: LIMIT,
             });
         }
-        Ok(Self { images, classes, height, width, plane_stride: stride as u32 })
+        Ok(Self { images, classes, height, width, plane: plane as u32 })
     }
 
     /// The same shape with every class plane starting at a multiple of four elements.
@@ -76,12 +109,22 @@ impl Logits {
     /// # Ok::<(), seghead::Error>(())
     /// ```
     ///
+    /// Classes last there is nothing to pad, and the shape stays as it is.
+    ///
     /// # Errors
     ///
     /// [`Error::Limit`] where the padded elements cannot be counted in 32 bits.
     pub fn padded(&self) -> Result<Self, Error> {
-        let stride = u64::from(self.pixels()).next_multiple_of(4);
-        Self::with_plane_stride(self.images, self.classes, self.height, self.width, stride)
+        if self.is_classes_last() {
+            return Ok(*self);
+        }
+        let plane = u64::from(self.pixels()).next_multiple_of(4);
+        Self::new(self.images, self.classes, self.height, self.width, plane)
+    }
+
+    /// Whether the classes of a pixel are neighbours.
+    pub(crate) fn is_classes_last(&self) -> bool {
+        self.plane == 0
     }
 
     /// Number of images, N.
@@ -109,14 +152,19 @@ impl Logits {
         self.height * self.width
     }
 
-    /// Elements from one class plane to the next.
+    /// Elements from one class of a pixel to the next.
     pub fn plane_stride(&self) -> u32 {
-        self.plane_stride
+        if self.is_classes_last() { 1 } else { self.plane }
+    }
+
+    /// Elements from one pixel of a row to the next.
+    pub fn pixel_stride(&self) -> u32 {
+        if self.is_classes_last() { self.classes } else { 1 }
     }
 
     /// Elements from one image to the next.
     pub fn image_stride(&self) -> u32 {
-        self.classes * self.plane_stride
+        self.classes * if self.is_classes_last() { self.pixels() } else { self.plane }
     }
 
     /// Elements in all, padding included.

@@ -1,6 +1,6 @@
 //! The f64 twins of the kernels: short, naive, the written specification that the tests hold the kernels to.
 //!
-//! Data are packed N × C × H × W, maps N × H × W. Nothing here is fast, and nothing uses the GPU.
+//! Data are packed N × C × H × W, or N × H × W × C where the [`Logits`] say so, maps N × H × W. Nothing here is fast, and nothing uses the GPU.
 //!
 //! ```
 //! use seghead::{Axis, Logits, reference};
@@ -13,12 +13,16 @@
 
 use crate::{Axis, Logits, Resize};
 
+/// Where class `c` of pixel `pixel`, counted over all images, lies in packed data.
+fn index(logits: &Logits, pixel: usize, c: usize) -> usize {
+    let (classes, plane) = (logits.classes() as usize, logits.pixels() as usize);
+    if logits.is_classes_last() { pixel * classes + c } else { (pixel / plane * classes + c) * plane + pixel % plane }
+}
+
 /// The C values of every pixel, pixels in the order of a map.
 fn pixels<T: Copy + Into<f64>>(logits: &Logits, data: &[T]) -> impl Iterator<Item = Vec<f64>> {
-    let (classes, plane) = (logits.classes() as usize, logits.pixels() as usize);
-    data.chunks_exact(classes * plane).flat_map(move |image| {
-        (0..plane).map(move |pixel| (0..classes).map(|c| image[c * plane + pixel].into()).collect())
-    })
+    let values = |pixel| (0..logits.classes() as usize).map(|c| data[index(logits, pixel, c)].into()).collect();
+    (0..logits.map().pixels()).map(values)
 }
 
 /// The largest value; NaN where one is NaN, as in PyTorch and unlike [`f64::max`].
@@ -36,10 +40,12 @@ fn softmax_of(values: &[f64]) -> Vec<f64> {
 /// Replaces the elements along `axis`, together, by what `f` makes of them.
 fn along<T: Copy + Into<f64>>(logits: &Logits, data: &[T], axis: Axis, f: impl Fn(&[f64]) -> Vec<f64>) -> Vec<f64> {
     let (height, width) = (logits.height() as usize, logits.width() as usize);
+    let (classes, class_stride) = (logits.classes() as usize, index(logits, 0, 1));
+    let pixel_stride = if logits.is_classes_last() { classes } else { 1 };
     let (count, stride) = match axis {
-        Axis::Class => (logits.classes() as usize, height * width),
-        Axis::Height => (height, width),
-        Axis::Width => (width, 1),
+        Axis::Class => (classes, class_stride),
+        Axis::Height => (height, width * pixel_stride),
+        Axis::Width => (width, pixel_stride),
     };
     let mut result = vec![0.0; data.len()];
     for first in (0..data.len()).filter(|i| i / stride % count == 0) {
@@ -198,18 +204,21 @@ pub fn upsample<T: Copy + Into<f64>>(logits: &Logits, data: &[T], height: u32, w
         let index = position.floor() as usize;
         (index, (index + 1).min(input as usize - 1), position - position.floor())
     };
-    let in_width = logits.width() as usize;
-    let mut result = Vec::new();
-    for plane in data.chunks_exact(logits.pixels() as usize) {
-        for y in 0..height {
-            let (top, bottom, fy) = source(y, logits.height(), height);
-            for x in 0..width {
-                let (left, right, fx) = source(x, logits.width(), width);
-                let at = |row: usize, column: usize| -> f64 { plane[row * in_width + column].into() };
-                let upper = (1.0 - fx) * at(top, left) + fx * at(top, right);
-                let lower = (1.0 - fx) * at(bottom, left) + fx * at(bottom, right);
-                result.push((1.0 - fy) * upper + fy * lower);
-            }
+    let (classes, size) = (logits.classes() as usize, (height as usize, width as usize));
+    let (in_height, in_width) = (logits.height() as usize, logits.width() as usize);
+    let mut result = vec![0.0; logits.images() as usize * classes * size.0 * size.1];
+    let Ok(full) = logits.resized(logits.images(), height, width) else { return result };
+    for pixel in 0..full.map().pixels() {
+        let (image, y, x) = (pixel / (size.0 * size.1), pixel / size.1 % size.0, pixel % size.1);
+        let (top, bottom, fy) = source(y as u32, logits.height(), height);
+        let (left, right, fx) = source(x as u32, logits.width(), width);
+        for c in 0..classes {
+            let at = |row: usize, column: usize| -> f64 {
+                data[index(logits, (image * in_height + row) * in_width + column, c)].into()
+            };
+            let upper = (1.0 - fx) * at(top, left) + fx * at(top, right);
+            let lower = (1.0 - fx) * at(bottom, left) + fx * at(bottom, right);
+            result[index(&full, pixel, c)] = (1.0 - fy) * upper + fy * lower;
         }
     }
     result
@@ -228,7 +237,7 @@ pub fn segment<T: Copy + Into<f64>>(
     width: u32,
     resize: Resize,
 ) -> Result<(Vec<u32>, Scores), crate::Error> {
-    let full = Logits::nchw(logits.images(), logits.classes(), height, width)?;
+    let full = logits.resized(logits.images(), height, width)?;
     let upsampled = upsample(logits, data, height, width, resize);
     Ok((argmax(&full, &upsampled), scores(&full, &upsampled)))
 }

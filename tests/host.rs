@@ -30,7 +30,9 @@ const SIZES: [u64; 2] = [4096, 16384];
 /// Batches, odd sizes, one row, one column; 3 and 30 classes, the two kinds of kernels.
 fn shapes() -> Vec<Logits> {
     let shapes = [(1, 3, 37, 53), (3, 3, 16, 40), (2, 30, 9, 17), (1, 30, 1, 1025), (1, 3, 2051, 1)];
-    shapes.into_iter().map(|(n, c, h, w)| Logits::nchw(n, c, h, w).unwrap()).collect()
+    let classes_first = shapes.into_iter().map(|(n, c, h, w)| Logits::nchw(n, c, h, w).unwrap());
+    let classes_last = [(2, 37, 53, 3), (1, 19, 23, 30)].map(|(n, h, w, c)| Logits::nhwc(n, h, w, c).unwrap());
+    classes_first.chain(classes_last).collect()
 }
 
 fn on_small(check: impl Fn(&Gpu, &Logits, &[f32])) {

@@ -27,7 +27,10 @@ fn shapes(classes: u32) -> Vec<Logits> {
     let rows = (1..=70).map(|width| (1, 1, width));
     let more = [(2, 3, 5), (3, 4, 4), (1, 33, 61), (2, 17, 31), (1, 64, 80)];
     let packed = rows.chain(more).map(|(images, height, width)| Logits::nchw(images, classes, height, width).unwrap());
-    packed.flat_map(|shape| [shape, shape.padded().unwrap()]).collect()
+    let mut shapes: Vec<_> = packed.flat_map(|shape| [shape, shape.padded().unwrap()]).collect();
+    let last = [(1, 1, 1), (1, 1, 6), (2, 3, 5), (1, 4, 8), (2, 13, 17)];
+    shapes.extend(last.map(|(images, height, width)| Logits::nhwc(images, height, width, classes).unwrap()));
+    shapes
 }
 
 /// Runs `check` for all class counts, half of them on each device and the interesting ones on both.
@@ -142,6 +145,7 @@ fn softmax_over_height_and_width() {
                     let (height, width) = if axis == Axis::Height { (length, other) } else { (other, length) };
                     let shape = Logits::nchw(images, classes, height, width).unwrap();
                     shapes.extend([shape, shape.padded().unwrap()]);
+                    shapes.push(Logits::nhwc(images, height, width, classes).unwrap());
                 }
             }
             check_softmax(gpu, shapes, axis, 50);
@@ -315,7 +319,11 @@ fn segment() {
         for (i, (h, w, height, width)) in SIZES.into_iter().enumerate() {
             for (j, resize) in [Resize::HalfPixel, Resize::AlignCorners, Resize::Asymmetric].into_iter().enumerate() {
                 let shape = Logits::nchw(1 + i as u32 % 2, classes, h, w).unwrap();
-                let shape = if j == 0 { shape.padded().unwrap() } else { shape };
+                let shape = match j {
+                    0 => shape.padded().unwrap(),
+                    1 => shape,
+                    _ => Logits::nhwc(shape.images(), h, w, classes).unwrap(),
+                };
                 let data = random.logits(&shape);
                 let label_type = if (i + j) % 5 == 0 { LabelType::U32 } else { LabelType::U8 };
                 let scores: Vec<Score> =
@@ -341,7 +349,11 @@ fn segment() {
                 LabelType::U32 => unpad_map::<u32>(&map, &bytes),
             };
             let (height, width) = (map.height(), map.width());
-            let full = Logits::nchw(shape.images(), classes, height, width).unwrap();
+            let (images, classes_last) = (shape.images(), shape.pixel_stride() > 1);
+            let full = match classes_last {
+                true => Logits::nhwc(images, height, width, classes).unwrap(),
+                false => Logits::nchw(images, classes, height, width).unwrap(),
+            };
             let upsampled = reference::upsample(&shape, &data, height, width, resize);
             let expected = reference::argmax(&full, &upsampled);
             // An interpolated logit is a sum of up to 25 products whose weights, of at most 1, are rounded at
@@ -349,7 +361,10 @@ fn segment() {
             let largest = data.iter().fold(0f64, |m, x| m.max(f64::from(x.abs())));
             let of_logit = 200.0 * U * largest;
             let plane = full.pixels() as usize;
-            let at = |i: usize, c: u32| upsampled[(i / plane * classes as usize + c as usize) * plane + i % plane];
+            let at = |i: usize, c: u32| match classes_last {
+                true => upsampled[i * classes as usize + c as usize],
+                false => upsampled[(i / plane * classes as usize + c as usize) * plane + i % plane],
+            };
             let mut differing = 0;
             for (i, (&got, &expected)) in labels.iter().zip(&expected).enumerate() {
                 assert!(got < classes, "{what}: label {got}");

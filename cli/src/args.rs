@@ -60,6 +60,8 @@ pub enum Backend {
 pub enum Layout {
     Chw,
     Nchw,
+    Hwc,
+    Nhwc,
 }
 
 #[derive(Debug, Subcommand)]

@@ -10,7 +10,7 @@ use crate::files;
 pub struct Input {
     pub path: String,
     pub logits: Logits,
-    /// N × C × H × W
+    /// As `logits` has it.
     pub data: Vec<f32>,
     /// The dimensions in the file: three, or four with N.
     pub shape: Vec<usize>,
@@ -21,20 +21,26 @@ impl Input {
     pub fn read(path: &str, common: &Common) -> Result<Self, Error> {
         let tensor = files::tensor::read_logits(path)?;
         let shape = tensor.shape.clone();
-        let dimensions = match (common.layout, shape.len()) {
-            (Some(Layout::Chw), 3) | (Some(Layout::Nchw), 4) | (None, _) => &shape,
-            (Some(layout), found) => {
-                let (name, expected) = if layout == Layout::Chw { ("chw", 3) } else { ("nchw", 4) };
-                let message =
-                    format!("{path}: expected {expected} dimensions for --layout {name}, found {found}: {shape:?}");
-                return Err(Error::Usage(message));
-            }
+        let (layout, name, rank) = match common.layout {
+            Some(layout @ Layout::Chw) => (layout, "chw", 3),
+            Some(layout @ Layout::Nchw) => (layout, "nchw", 4),
+            Some(layout @ Layout::Hwc) => (layout, "hwc", 3),
+            Some(layout @ Layout::Nhwc) => (layout, "nhwc", 4),
+            None if shape.len() == 3 => (Layout::Chw, "chw", 3),
+            None => (Layout::Nchw, "nchw", 4),
         };
+        if shape.len() != rank {
+            let found = shape.len();
+            let message = format!("{path}: expected {rank} dimensions for --layout {name}, found {found}: {shape:?}");
+            return Err(Error::Usage(message));
+        }
         // A size beyond 32 bits is beyond the limit of the elements too, whose message is the better one.
-        let size = |i: usize| u32::try_from(dimensions[i]).unwrap_or(u32::MAX);
-        let logits = match dimensions.len() {
-            3 => Logits::chw(size(0), size(1), size(2)),
-            _ => Logits::nchw(size(0), size(1), size(2), size(3)),
+        let size = |i: usize| u32::try_from(shape[i]).unwrap_or(u32::MAX);
+        let logits = match layout {
+            Layout::Chw => Logits::chw(size(0), size(1), size(2)),
+            Layout::Nchw => Logits::nchw(size(0), size(1), size(2), size(3)),
+            Layout::Hwc => Logits::hwc(size(0), size(1), size(2)),
+            Layout::Nhwc => Logits::nhwc(size(0), size(1), size(2), size(3)),
         };
         let logits = logits.map_err(|source| Error::Content { path: path.to_owned(), source })?;
         Ok(Self { path: path.to_owned(), logits, data: tensor.data.into_f32(), shape })

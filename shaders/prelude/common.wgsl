@@ -8,6 +8,7 @@ struct Params {
   classes: u32,        // C
   pixels: u32,         // H · W of one image
   plane_stride: u32,   // elements from one class plane to the next
+  pixel_stride: u32,   // elements from one pixel to the next: 1, or C where the classes of a pixel are neighbours
   image_stride: u32,   // elements from one image to the next
   elements: u32,       // elements of the tensor in all, padding included
   map_stride: u32,     // pixels from one image of a map to the next, a multiple of 4

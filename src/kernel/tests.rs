@@ -98,6 +98,7 @@ fn params_lie_where_the_shaders_look() {
         classes,
         pixels,
         plane_stride,
+        pixel_stride,
         image_stride,
         elements,
         map_stride,

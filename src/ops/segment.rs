@@ -347,7 +347,7 @@ impl Segment {
                 let last_block = row + (rows - 1) / 4 * 4;
                 let last_tap = taps.map_or(0, |taps| y.index(last_block) + taps - 1);
                 let end = (last_tap.max(y.index(row + rows - 1) + 1) + 1).min(logits.height());
-                let shape = Logits::chw(logits.classes(), end - source_row, logits.width())?;
+                let shape = logits.resized(1, end - source_row, logits.width())?;
                 let band = Band { image, pixel: source_row * logits.width(), logits: shape };
                 let map = Map::with_padded_rows(1, rows, self.width)?;
                 parts.push(Part { band, map, row, source_row });

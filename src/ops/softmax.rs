@@ -123,34 +123,42 @@ impl Softmax {
     ) -> Result<Dispatch, Error> {
         let input = Bound::new(gpu, binding::LOGITS, input, logits.bytes())?;
         let output = Bound::new(gpu, binding::OUTPUT, output, logits.bytes())?;
-        let (width, plane_stride) = (logits.width(), logits.plane_stride());
-        let planes = logits.images() * logits.classes();
-        // Rows start at multiples of four elements where they are that long in planes that start there.
-        let row_stride = if width.is_multiple_of(4) { plane_stride } else { width };
-        match self.axis {
-            Axis::Class => self.dispatch_planes(gpu, Params::new(logits), logits.images(), [input, output]),
-            Axis::Height => {
-                let columns = Params {
-                    classes: logits.height(),
-                    pixels: width,
-                    plane_stride: width,
-                    image_stride: plane_stride,
-                    map_stride: width.next_multiple_of(4),
-                    ..Params::new(logits)
-                };
-                self.dispatch_planes(gpu, columns, planes, [input, output])
+        let buffers = [input, output];
+        let whole = Params::new(logits);
+        let (images, classes) = (logits.images(), logits.classes());
+        let (height, width) = (logits.height(), logits.width());
+        // `pixels` elements of other columns, or of other pixels of the row, lie between two of the same.
+        let planes = |count: u32, pixels: u32, image_stride: u32| Params {
+            classes: count,
+            pixels,
+            plane_stride: pixels,
+            pixel_stride: 1,
+            image_stride,
+            map_stride: pixels.next_multiple_of(4),
+            ..whole
+        };
+        match (self.axis, logits.is_classes_last()) {
+            (Axis::Class, _) => self.dispatch_planes(gpu, whole, images, buffers),
+            (Axis::Height, false) => {
+                let columns = planes(height, width, logits.plane_stride());
+                self.dispatch_planes(gpu, columns, images * classes, buffers)
             }
-            Axis::Width => {
-                let rows = Params {
-                    classes: width,
-                    pixels: logits.height(),
-                    rows: planes * logits.height(),
-                    ..Params::new(logits)
-                };
-                let specialisation =
-                    Specialisation { log: self.log, ..Specialisation::new(Access::choose(gpu, row_stride), 0) };
+            (Axis::Height, true) => {
+                let columns = planes(height, width * classes, logits.image_stride());
+                self.dispatch_planes(gpu, columns, images, buffers)
+            }
+            (Axis::Width, true) => {
+                let row = planes(width, classes, width * classes);
+                self.dispatch_planes(gpu, row, images * height, buffers)
+            }
+            (Axis::Width, false) => {
+                let rows = Params { classes: width, pixels: height, rows: images * classes * height, ..whole };
+                // Rows start at multiples of four elements where they are that long in planes that start there.
+                let stride = if width.is_multiple_of(4) { logits.plane_stride() } else { width };
+                let access = Access::choose(gpu, stride);
+                let specialisation = Specialisation { log: self.log, ..Specialisation::new(access, 0) };
                 let mut dispatch = Dispatch::new();
-                dispatch.push(gpu, (&ROWS, specialisation), rows, &[input, output], (rows.rows, 1))?;
+                dispatch.push(gpu, (&ROWS, specialisation), rows, &buffers, (rows.rows, 1))?;
                 Ok(dispatch)
             }
         }
@@ -210,15 +218,19 @@ impl Softmax {
     }
 
     async fn run_with(&self, gpu: &Gpu, logits: &Logits, data: &[f32], waiting: Waiting) -> Result<Vec<f32>, Error> {
-        // What is normalised together must stay in one band: bands are runs of pixels, which over height are made to be
-        // columns, and over width are made of whole rows.
-        let planes = logits.images() * logits.classes();
-        let (whole, operator) = match self.axis {
-            Axis::Class => (*logits, *self),
-            Axis::Height => (Logits::nchw(planes, logits.height(), 1, logits.width())?, self.axis(Axis::Class)),
-            Axis::Width => (Logits::chw(1, planes * logits.height(), logits.width())?, *self),
+        // What is normalised together must stay in one band. Bands are runs of pixels, so over another axis than the
+        // classes the tensor is seen as one whose classes are the elements along that axis; or as one of rows.
+        let (images, classes) = (logits.images(), logits.classes());
+        let (height, width) = (logits.height(), logits.width());
+        let of_classes = self.axis(Axis::Class);
+        let (whole, operator) = match (self.axis, logits.is_classes_last()) {
+            (Axis::Class, _) => (*logits, *self),
+            (Axis::Height, false) => (Logits::nchw(images * classes, height, 1, width)?, of_classes),
+            (Axis::Height, true) => (Logits::nchw(images, height, width, classes)?, of_classes),
+            (Axis::Width, true) => (Logits::nchw(images * height, width, 1, classes)?, of_classes),
+            (Axis::Width, false) => (Logits::chw(1, images * classes * height, width)?, *self),
         };
-        let bands = match self.axis {
+        let bands = match operator.axis {
             Axis::Width => host::bands_of_rows(gpu, &whole)?,
             _ => host::bands(gpu, &whole, 1)?,
         };
