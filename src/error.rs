@@ -70,7 +70,7 @@ pub enum Error {
         /// Its range, in words.
         expected: &'static str,
         /// The value that was given.
-        found: f64,
+        found: f32,
     },
 
     /// A binding is smaller than the shape asks for, or reaches beyond its buffer.
@@ -172,15 +172,23 @@ pub enum Error {
 }
 
 fn no_adapter(tried: Backends, name: Option<&str>, found: &[String]) -> String {
-    let tried: Vec<_> = tried.iter_names().map(|(name, _)| name.to_lowercase()).collect();
-    let tried = if tried.is_empty() { "none that this build knows".to_owned() } else { tried.join(", ") };
+    let names = |backends: Backends| {
+        let names: Vec<_> = backends.iter_names().map(|(name, _)| name.to_lowercase()).collect();
+        names.join(", ")
+    };
+    if tried.is_empty() {
+        let known = names(wgpu::Instance::enabled_backend_features());
+        return format!("no GPU adapter: the backend that was asked for is none of this build's: {known}");
+    }
+    let tried = names(tried);
     match name {
         Some(name) if !found.is_empty() => {
-            format!("no GPU adapter has {name:?} in its name (backends tried: {tried}): found {}", found.join(", "))
+            let found = found.join(", ");
+            format!("no GPU adapter has {name:?} in its name (backends tried: {tried}): found {found}")
         }
         _ => format!(
-            "no GPU adapter found (backends tried: {tried}): install a graphics driver, or a software \
-             one (Debian, Ubuntu, Fedora: mesa-vulkan-drivers; Arch: vulkan-swrast)"
+            "no GPU adapter found (backends tried: {tried}): install a graphics driver, or a software one (Debian, \
+             Ubuntu, Fedora: mesa-vulkan-drivers; Arch: vulkan-swrast)"
         ),
     }
 }

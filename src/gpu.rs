@@ -29,7 +29,8 @@ pub struct GpuOptions {
 
 impl GpuOptions {
     fn backends(&self) -> Option<Backends> {
-        self.backends.or_else(Backends::from_env)
+        let from_env = || std::env::var("WGPU_BACKEND").ok().filter(|names| !names.is_empty());
+        self.backends.or_else(|| from_env().map(|names| Backends::from_comma_list(&names)))
     }
 
     fn adapter_name(&self) -> Option<String> {
@@ -187,6 +188,12 @@ impl Gpu {
     pub fn wait(&self) -> Result<(), Error> {
         self.device().poll(PollType::wait_indefinitely())?;
         Ok(())
+    }
+
+    /// The iterations after which an invocation's loops end, unfinished, on this adapter.
+    pub(crate) fn loop_iterations(&self) -> Option<u32> {
+        // LP_MAX_TGSI_LOOP_ITERATIONS in Mesa's gallivm, counted over all loops of an invocation.
+        self.adapter_info().name.contains("llvmpipe").then_some(65_535)
     }
 
     pub(crate) fn limits(&self) -> &wgpu::Limits {

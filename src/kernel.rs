@@ -17,6 +17,8 @@ pub(crate) struct Kernel {
     /// WGSL, to be put behind the preludes of [`Specialisation::source`].
     pub source: &'static str,
     pub entry: &'static str,
+    /// How often an invocation walks through the classes at the most, special values included.
+    pub class_walks: u32,
     /// The bindings behind `params`, which is binding 0 of every kernel.
     pub bindings: &'static [Binding],
     /// Every specialisation that operators ask for with this many classes, so that tests meet them all.
@@ -482,6 +484,13 @@ impl Dispatch {
         for (i, a) in buffers.iter().enumerate() {
             for b in &buffers[i + 1..] {
                 a.check_apart(b)?;
+            }
+        }
+        if let Some(iterations) = gpu.loop_iterations() {
+            let limit = iterations / kernel.class_walks;
+            if params.classes > limit {
+                let what = "classes, or elements along an axis, on an adapter that ends loops early (llvmpipe)";
+                return Err(Error::Limit { what, needed: params.classes.into(), limit: limit.into() });
             }
         }
         let limit = gpu.limits().max_compute_workgroups_per_dimension;

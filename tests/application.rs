@@ -297,6 +297,7 @@ fn negative_and_wide_ignore_indices() {
         (found.valid, found.first_invalid)
     };
     assert_eq!(valid(Some(-100)), (3, u32::MAX));
+    assert_eq!(valid(Some(4_294_967_196)), (3, u32::MAX)); // the same 32 bits
     assert_eq!(valid(Some(1)), (2, 0));
     assert_eq!(valid(None), (4, 0));
     // Beyond 32 bits no label is equal to it, 2³² + 1 is not 1.

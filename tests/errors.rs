@@ -106,6 +106,12 @@ fn segment_sizes() {
         assert!(segment.dispatch(gpu, &shape, input, labels).is_err());
     }
     assert_error!(Segment::new(HUGE, 1).map(&shape), Error::Limit { needed: 16_000_000_000, .. });
+    // Rounded up to blocks of 4 × 4 the last one no longer fits 32 bits.
+    assert!(Segment::new(1_073_741_820, 1).map(&shape).is_ok());
+    assert_error!(
+        Segment::new(1_073_741_821, 1).map(&shape),
+        Error::Limit { needed: 4_294_967_284, limit: 4_294_967_280, .. }
+    );
 }
 
 #[test]
@@ -244,6 +250,12 @@ fn one_buffer_for_two_things() {
         let result = CrossEntropy::new().dispatch(gpu, &shape, a(0, 192), targets, a(offset, 16), None);
         assert_error!(result, Error::Aliased { other: "logits", .. });
     }
+    // Written twice in ranges that touch, 256 labels and 1024 bytes of confidence.
+    let square = Logits::chw(3, 16, 16).unwrap();
+    let outputs = Outputs::labels(b(0, 256)).confidence(b(256, 1024));
+    assert!(Argmax::new().dispatch(gpu, &square, a(0, 0), outputs).is_ok());
+    let outputs = Outputs::labels(b(1024, 256)).confidence(b(0, 1024));
+    assert!(Argmax::new().dispatch(gpu, &square, a(0, 0), outputs).is_ok());
     // Written twice in ranges that meet.
     let outputs = Outputs::labels(b(0, 0)).confidence(b(0, 0));
     assert_error!(Argmax::new().dispatch(gpu, &shape, a(0, 0), outputs), Error::Aliased { .. });
@@ -255,6 +267,23 @@ fn one_buffer_for_two_things() {
     let targets = Targets::new(labels.as_entire_buffer_binding(), LabelType::U8);
     let result = CrossEntropy::new().dispatch(gpu, &shape, a(0, 0), targets, b(0, 16), Some(b(0, 64)));
     assert_error!(result, Error::Aliased { .. });
+}
+
+#[test]
+fn label_types() {
+    let gpu = watched();
+    for (classes, label_type) in [(255, LabelType::U8), (256, LabelType::U8), (257, LabelType::U32)] {
+        assert_eq!(LabelType::for_classes(classes), label_type);
+        // The last class has the largest logit.
+        let shape = Logits::chw(classes, 1, 1).unwrap();
+        let data: Vec<f32> = (0..classes).map(|c| c as f32).collect();
+        let found = [
+            Argmax::new().run_blocking(gpu, &shape, &data).unwrap(),
+            Argmax::new().label_type(label_type).run_blocking(gpu, &shape, &data).unwrap(),
+            Segment::new(1, 1).run_blocking(gpu, &shape, &data).unwrap(),
+        ];
+        assert!(found.iter().all(|found| found.labels.iter().eq([classes - 1])), "{classes}");
+    }
 }
 
 #[test]
@@ -288,8 +317,7 @@ fn options() {
     }
     for smoothing in [-0.1, 1.5, f32::NAN, f32::INFINITY] {
         let result = run(CrossEntropy::new().label_smoothing(smoothing));
-        let same =
-            |found: f64| found.to_bits() == f64::from(smoothing).to_bits() || found.is_nan() && smoothing.is_nan();
+        let same = |found: f32| found.to_bits() == smoothing.to_bits() || found.is_nan() && smoothing.is_nan();
         assert_error!(result, Error::Value { what: "label smoothing", found, .. } if same(found));
     }
 }
@@ -430,16 +458,20 @@ fn no_adapter() {
     assert!(message.contains("no such adapter") && found.iter().all(|found| message.contains(found)), "{message}");
     assert!(!message.contains('\n'), "{message}");
 
-    // Nothing supports the first, few machines the second, and no backend at all is the third.
+    // No build for this system has the first; the second is none at all.
     let impossible = if cfg!(target_vendor = "apple") { Backends::DX12 } else { Backends::METAL };
     for backends in [impossible, Backends::empty()] {
         let options = GpuOptions { backends: Some(backends), ..GpuOptions::default() };
         let Err(error) = Gpu::headless_blocking(&options) else { panic!("an adapter for {backends:?}") };
         assert!(matches!(&error, Error::NoAdapter { found, .. } if found.is_empty()), "{error:?}");
         let message = error.to_string();
-        assert!(message.contains("install") && message.contains("mesa-vulkan-drivers"), "{message}");
+        assert!(message.contains("this build"), "{message}");
         assert!(!message.contains('\n'), "{message}");
     }
+
+    let nothing = Error::NoAdapter { tried: Backends::VULKAN, name: None, found: Vec::new() }.to_string();
+    let words = ["vulkan", "install", "mesa-vulkan-drivers"];
+    assert!(words.iter().all(|word| nothing.contains(word)) && !nothing.contains('\n'), "{nothing}");
 }
 
 /// Runs `work` on a device of its own and fails where it panics or has not ended after 20 s.
@@ -495,4 +527,32 @@ fn run_on_a_destroyed_device() {
         gpu.device().destroy();
         assert_error!(Softmax::new().run_blocking(&gpu, &shape(), &[0.0; 48]), _);
     });
+}
+
+/// Targets beside the codes that they are written as for the GPU, in 8 bits and in 32.
+#[test]
+fn labels_beside_their_codes() {
+    let gpu = watched();
+    for classes in [2u32, 253, 254, 255, 256, 257] {
+        let shape = Logits::chw(classes, 1, 4).unwrap();
+        let data = Random::new(9).logits(&shape);
+        let last = i64::from(classes) - 1;
+        // An ignore index counts for nothing even where it is a class.
+        for (ignored, valid) in [(Some(-100), 0), (Some(last), 0), (Some(0), last), (Some(255), 0), (None, last)] {
+            let Some(other) = [0, last].into_iter().find(|&t| Some(t) != ignored) else { continue };
+            let targets = [ignored.unwrap_or(valid), other, ignored.unwrap_or(last), other];
+            let operator = CrossEntropy::new().ignore_index(ignored);
+            let loss = operator.run_blocking(gpu, &shape, &data, &targets).unwrap();
+            let expected = seghead::reference::cross_entropy(&shape, &data, &targets, ignored, None, 0.0).mean();
+            assert!((f64::from(loss.value) - expected).abs() < 1e-5 * expected.max(1.0), "{classes} {ignored:?}");
+            assert_eq!(loss.ignored, if ignored.is_some() { 2 } else { 0 });
+            for wrong in [last + 1, 254, 255, -2, 1 << 32] {
+                if wrong >= 0 && wrong <= last || Some(wrong) == ignored {
+                    continue;
+                }
+                let result = operator.run_blocking(gpu, &shape, &data, &[other, other, wrong, other]);
+                assert_error!(result, Error::Label { position: 2, label, .. } if label == wrong);
+            }
+        }
+    }
 }

@@ -227,3 +227,160 @@ fn few_workgroups() {
     };
     assert_eq!(run(&few), run(default_limits_gpu()));
 }
+
+/// The limit of a binding below half of that of a buffer.
+#[test]
+fn small_bindings_of_large_buffers() {
+    let gpu = limited(4096, 1 << 20);
+    let shape = Logits::chw(3, 37, 53).unwrap();
+    let data = Random::new(2).logits(&shape);
+    let run = |gpu: &Gpu| {
+        (
+            bits(&Softmax::new().run_blocking(gpu, &shape, &data).unwrap()),
+            Argmax::new().run_blocking(gpu, &shape, &data).unwrap(),
+            Segment::new(74, 106).run_blocking(gpu, &shape, &data).unwrap(),
+        )
+    };
+    assert_eq!(run(&gpu), run(default_limits_gpu()));
+}
+
+/// More images than the grid has workgroups in one dimension.
+#[test]
+fn more_images_than_workgroups() {
+    let few = watched_gpu(wgpu::Limits { max_compute_workgroups_per_dimension: 5, ..wgpu::Limits::defaults() });
+    let shape = Logits::nchw(7, 3, 3, 5).unwrap();
+    let data = Random::new(6).logits(&shape);
+    let targets: Vec<u8> = (0..105).map(|i| (i % 3) as u8).collect();
+    let run = |gpu: &Gpu| {
+        (
+            bits(&Softmax::new().run_blocking(gpu, &shape, &data).unwrap()),
+            bits(&Sigmoid::new().run_blocking(gpu, &shape, &data).unwrap()),
+            Argmax::new().run_blocking(gpu, &shape, &data).unwrap(),
+            CrossEntropy::new().per_pixel(true).run_blocking(gpu, &shape, &data, &targets).unwrap().per_pixel,
+        )
+    };
+    assert_eq!(run(&few), run(default_limits_gpu()));
+}
+
+#[test]
+fn more_images_than_workgroups_segment() {
+    let few = watched_gpu(wgpu::Limits { max_compute_workgroups_per_dimension: 5, ..wgpu::Limits::defaults() });
+    let shape = Logits::nchw(7, 3, 3, 5).unwrap();
+    let data = Random::new(6).logits(&shape);
+    let run = |gpu: &Gpu| Segment::new(6, 10).run_blocking(gpu, &shape, &data).unwrap();
+    assert_eq!(run(&few), run(default_limits_gpu()));
+}
+
+/// 40 images of 128 partial sums each: 5120, 80, 2.
+#[test]
+fn two_rounds_of_partial_sums() {
+    let shape = Logits::nchw(40, 3, 1, 5).unwrap();
+    let data = Random::new(10).logits(&shape);
+    let mut targets: Vec<i64> = (0..200).map(|i| if i % 7 == 0 { -100 } else { i % 3 }).collect();
+    for gpu in [gpu(), default_limits_gpu()] {
+        for reduction in [Reduction::Sum, Reduction::Mean] {
+            let loss = CrossEntropy::new().reduction(reduction).run_blocking(gpu, &shape, &data, &targets).unwrap();
+            let twin = reference::cross_entropy(&shape, &data, &targets, Some(-100), None, 0.0);
+            let value = if reduction == Reduction::Sum { twin.sum() } else { twin.mean() };
+            assert!((f64::from(loss.value) - value).abs() <= value * 1e-5, "{} {value}", loss.value);
+            assert_eq!((loss.pixels, loss.ignored), (200, 29));
+        }
+    }
+    targets[198] = 3;
+    let error = CrossEntropy::new().run_blocking(gpu(), &shape, &data, &targets).unwrap_err();
+    assert!(matches!(error, Error::Label { position: 198, label: 3, classes: 3 }), "{error}");
+}
+
+/// Σ w[t] is 0, the loss is not: NaN, as 0 / 0 is.
+#[test]
+fn mean_over_no_weight() {
+    let shape = Logits::chw(2, 1, 3).unwrap();
+    let operator = CrossEntropy::new().class_weights(Some(vec![0.0, 1.0])).label_smoothing(0.1);
+    let loss =
+        |reduction| operator.clone().reduction(reduction).run_blocking(gpu(), &shape, &[1.0; 6], &[0u8; 3]).unwrap();
+    assert!(loss(Reduction::Mean).value.is_nan());
+    assert!(loss(Reduction::Sum).value > 0.0);
+}
+
+/// Bands read the same taps as the whole image: blocks with special values take the exact path in both.
+#[test]
+fn segment_with_special_values() {
+    for bytes in SIZES {
+        let gpu = small(bytes);
+        for ((c, h, w), (height, width)) in
+            [((3, 37, 53), (80, 120)), ((3, 37, 53), (37, 53)), ((3, 20, 30), (45, 90)), ((3, 64, 48), (17, 90))]
+        {
+            let shape = Logits::chw(c, h, w).unwrap();
+            let mut random = Random::new(bytes);
+            let mut data = random.logits(&shape);
+            for x in &mut data {
+                match random.below(60) {
+                    0 => *x = f32::INFINITY,
+                    1 => *x = f32::NEG_INFINITY,
+                    2 => *x = f32::NAN,
+                    _ => {}
+                }
+            }
+            let operator = Segment::new(height, width).confidence(true);
+            let (got, expected) = (
+                operator.run_blocking(&gpu, &shape, &data).unwrap(),
+                operator.run_blocking(default_limits_gpu(), &shape, &data).unwrap(),
+            );
+            assert_eq!(got.labels, expected.labels);
+            let (got, expected) = (got.confidence.unwrap(), expected.confidence.unwrap());
+            for (i, (a, b)) in got.iter().zip(&expected).enumerate() {
+                assert!(
+                    a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan(),
+                    "{bytes} {shape:?} {height} {width} [{i}] {a} {b}"
+                );
+            }
+        }
+    }
+}
+
+/// Some adapters end the loops of a shader early. With any number of classes results are right or refused.
+#[test]
+fn very_many_classes() {
+    for classes in [5041, 5042, 7281, 7282, 21845, 21846, 32769, 65535, 65536, 262_145] {
+        // The best class is the last one, and a NaN sends its group through the longest path.
+        let shape = Logits::chw(classes, 1, 3).unwrap();
+        let mut data = Random::new(7).ties(&shape);
+        let last = 3 * (classes as usize - 1);
+        (data[last], data[last + 1], data[last + 2]) = (5.0, f32::NAN, 4.0);
+        let refused = |error: Error| {
+            assert!(classes > 5041 && matches!(error, Error::Limit { .. }), "{classes} classes: {error}");
+        };
+        let close = |(got, expected): (f32, f64)| (f64::from(got) - expected).abs() <= 1e-3 * expected.abs();
+        match Argmax::new().run_blocking(gpu(), &shape, &data) {
+            Ok(found) => assert!(found.labels.iter().all(|label| label == classes - 1), "{classes} classes"),
+            Err(error) => refused(error),
+        }
+        match Segment::new(1, 3).run_blocking(gpu(), &shape, &data) {
+            Ok(found) => assert!(found.labels.iter().all(|label| label == classes - 1), "{classes} classes"),
+            Err(error) => refused(error),
+        }
+        match Softmax::new().run_blocking(gpu(), &shape, &data) {
+            Ok(p) => {
+                let expected = reference::softmax(&shape, &data, Axis::Class);
+                assert!(close((p[last], expected[last])) && p[last + 1].is_nan(), "{classes} classes");
+            }
+            Err(error) => refused(error),
+        }
+        let targets = [i64::from(classes) - 1, -100, 0];
+        match CrossEntropy::new().label_smoothing(0.1).run_blocking(gpu(), &shape, &data, &targets) {
+            Ok(loss) => {
+                let expected = reference::cross_entropy(&shape, &data, &targets, Some(-100), None, 0.1).mean();
+                assert!(close((loss.value, expected)), "{classes} classes: {} {expected}", loss.value);
+            }
+            Err(error) => refused(error),
+        }
+        let rows = Logits::chw(1, 3, classes).unwrap();
+        match Softmax::new().axis(Axis::Width).run_blocking(gpu(), &rows, &data) {
+            Ok(p) => {
+                let expected = reference::softmax(&rows, &data, Axis::Width);
+                assert!(p.into_iter().zip(expected).all(|(got, expected)| got.is_nan() || close((got, expected))));
+            }
+            Err(error) => refused(error),
+        }
+    }
+}

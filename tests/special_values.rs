@@ -10,8 +10,8 @@ mod common;
 
 use common::*;
 use seghead::{
-    Argmax, Axis, CrossEntropy, Gpu, LabelType, Logits, LossRecord, Outputs, Resize, Segment, Sigmoid, Softmax,
-    Targets, reference,
+    Argmax, Axis, CrossEntropy, Gpu, LabelType, Logits, LossRecord, Outputs, Reduction, Resize, Segment, Sigmoid,
+    Softmax, Targets, reference,
 };
 
 const INF: f32 = f32::INFINITY;
@@ -386,7 +386,7 @@ fn neighbours() {
                 };
                 let ordinary = results(&plain);
                 for (i, value) in [INF, -INF, NAN, OTHER_NAN, f32::MAX, f32::MIN, TINY].into_iter().enumerate() {
-                    let special = 4 + i % 4;
+                    let special = if pixels == PIXELS as u32 { 4 + i % 4 } else { 8 + i % 3 };
                     let mut data = plain.clone();
                     data[i % classes as usize * pixels as usize + special] = value;
                     for (which, (got, ordinary)) in results(&data).iter().zip(&ordinary).enumerate() {
@@ -451,7 +451,7 @@ fn segment_of_single_pixels() {
         let data: Vec<f32> = (0..map.0.pixels() as usize).flat_map(|i| pixel(&map.0, &map.1, i)).collect();
         for gpu in [gpu(), default_limits_gpu()] {
             for shape in [shape, shape.padded().unwrap()] {
-                for factor in [1, 2, 4] {
+                for factor in [1, 2, 3, 4] {
                     let segment = Segment::new(factor, factor);
                     check_segment(gpu, &shape, &data, segment, (factor, factor), factor == 1);
                 }
@@ -527,4 +527,117 @@ fn margin_and_entropy() {
             assert_close(&format!("entropy {shape:?}"), &got, &expected.entropy, tolerance);
         }
     });
+}
+
+/// Special values in every class: above 24 classes they are walked five at a time.
+#[test]
+fn every_class() {
+    for gpu in [gpu(), default_limits_gpu()] {
+        for classes in [24u32, 25, 26, 31] {
+            // Pixel i has VALUES[i / C] in class i % C.
+            let shape = Logits::chw(classes, 1, classes * VALUES.len() as u32).unwrap();
+            let (plane, c) = (shape.pixels() as usize, classes as usize);
+            let mut data = Random::new(13).logits(&shape);
+            (0..plane).for_each(|i| data[i % c * plane + i] = VALUES[i / c]);
+            let (got, expected) =
+                (run_softmax(gpu, &shape, &data, Softmax::new()), reference::softmax(&shape, &data, Axis::Class));
+            // Distances up to 200, as above.
+            let bound = (6.0 + 5.0 * 200.0 + 8.0 + f64::from(classes) + 3.0) * U;
+            assert_close(&format!("{shape:?}"), &got, &expected, |i| expected[i] * bound + FLUSHED);
+            let (labels, confidence) = run_argmax(gpu, &shape, &data);
+            assert_eq!(labels, reference::argmax(&shape, &data), "{shape:?}");
+            let expected = reference::scores(&shape, &data).confidence;
+            assert_close(&format!("{shape:?}"), &confidence, &expected, |i| expected[i] * bound + FLUSHED);
+            let targets: Vec<u8> = (0..plane).map(|i| ((i + 1) % c) as u8).collect();
+            let wide: Vec<i64> = targets.iter().map(|&t| t.into()).collect();
+            let losses = run_loss(gpu, &CrossEntropy::new(), &shape, &data, &targets).0;
+            let expected = reference::cross_entropy(&shape, &data, &wide, None, None, 0.0).per_pixel;
+            assert_close(&format!("{shape:?}"), &losses, &expected, |i| expected[i].abs() * 60.0 * U + 1e-5);
+        }
+    }
+}
+
+/// Where an axis shrinks another kernel reads the taps: factors of ½ and ¼, up along one axis and down along the other.
+#[test]
+fn resize_of_images() {
+    for classes in [3u32, 30] {
+        let shape = Logits::chw(classes, 2, 3428).unwrap();
+        let data = triples(&shape);
+        for gpu in [gpu(), default_limits_gpu()] {
+            for (height, width) in [(2, 1714), (1, 857), (4, 1714), (1, 6856)] {
+                check_segment(gpu, &shape, &data, Segment::new(height, width), (height, width), false);
+            }
+        }
+    }
+}
+
+/// What a dispatch makes of targets that are no class, the first number behind the classes among them.
+#[test]
+fn invalid_targets() {
+    for gpu in [gpu(), default_limits_gpu()] {
+        for classes in [3u32, 30] {
+            let shape = Logits::nchw(2, classes, 1, 5).unwrap();
+            let data = Random::new(17).logits(&shape);
+            for (wrong, reduction) in [(classes as u8, Reduction::Sum), (254, Reduction::Mean)] {
+                let operator = CrossEntropy::new().ignore_index(Some(255)).reduction(reduction);
+                let targets = [0, 1, 2, 255, 0, 1, 2, wrong, 0, wrong];
+                let (losses, record) = run_loss(gpu, &operator, &shape, &data, &targets);
+                assert!(record.loss.is_nan(), "{record:?}");
+                assert_eq!((record.valid, record.first_invalid), (9, 7));
+                let nan: Vec<usize> = (0..10).filter(|&i| losses[i].is_nan()).collect();
+                assert_eq!(nan, [7, 9], "{losses:?}");
+            }
+        }
+    }
+}
+
+/// Σ w[t] is 0 though the sum of the losses is not: NaN, not an infinity.
+#[test]
+fn mean_over_no_weight() {
+    let shape = Logits::chw(2, 1, 3).unwrap();
+    let operator = CrossEntropy::new().class_weights(Some(vec![0.0, 1.0])).label_smoothing(0.1);
+    for gpu in [gpu(), default_limits_gpu()] {
+        let record = |reduction| run_loss(gpu, &operator.clone().reduction(reduction), &shape, &[1.0; 6], &[0; 3]).1;
+        let (sum, mean) = (record(Reduction::Sum), record(Reduction::Mean));
+        assert!(sum.loss > 0.0 && sum.weight == 0.0 && mean.loss.is_nan(), "{sum:?} {mean:?}");
+    }
+}
+
+/// Two logits of a million: ln 2 is below the rounding error of either.
+#[test]
+fn small_losses_of_large_logits() {
+    for gpu in [gpu(), default_limits_gpu()] {
+        for classes in [3u32, 30] {
+            let shape = Logits::chw(classes, 1, 4).unwrap();
+            let mut data = vec![0.0; elements(&shape)];
+            data[..8].fill(1.0e6);
+            let losses = run_loss(gpu, &CrossEntropy::new(), &shape, &data, &[0, 1, 0, 1]).0;
+            assert_close("loss", &losses, &[2f64.ln(); 4], |_| 1e-5);
+        }
+    }
+}
+
+/// Thousands of small images: an invocation that writes beyond its own disturbs the next one.
+#[test]
+fn many_images() {
+    for gpu in [gpu(), default_limits_gpu()] {
+        for classes in [3u32, 25] {
+            let shape = Logits::nchw(4000, classes, 1, 4).unwrap();
+            let mut random = Random::new(19);
+            let data = random.logits(&shape);
+            let expected = reference::softmax(&shape, &data, Axis::Class);
+            let bound = (6.0 + 5.0 * 40.0 + 8.0 + f64::from(classes) + 3.0) * U;
+            assert_close("softmax", &run_softmax(gpu, &shape, &data, Softmax::new()), &expected, |i| {
+                expected[i] * bound
+            });
+            // The last pixel is special, in a group that is not full.
+            let shape = Logits::nchw(4000, classes, 1, 5).unwrap();
+            let mut data = random.logits(&shape);
+            data.iter_mut().skip(4).step_by(5 * classes as usize).for_each(|x| *x = NAN);
+            let expected = reference::softmax(&shape, &data, Axis::Class);
+            assert_close("softmax", &run_softmax(gpu, &shape, &data, Softmax::new()), &expected, |i| {
+                expected[i] * bound
+            });
+        }
+    }
 }

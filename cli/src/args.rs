@@ -5,13 +5,18 @@ use seghead::{GpuOptions, wgpu};
 
 /// Post-processes the logits of a segmentation network on the GPU.
 #[derive(Debug, Parser)]
-#[command(name = "seghead", version, about, subcommand_required = true)]
+#[command(name = "seghead", version, about, subcommand_required = true, after_help = AFTER_HELP)]
 pub struct Cli {
     #[command(flatten)]
     pub common: Common,
     #[command(subcommand)]
     pub command: Command,
 }
+
+const AFTER_HELP: &str = "\
+Tensors are float32 or float16: .npy, FILE.npz:NAME or FILE.safetensors:NAME (the name may be left out where there is
+one array). Labels are written as uint8 up to 256 classes, else uint16; as .png they are paletted, one image a file.
+Exit status: 0 done, 2 bad usage or input, 1 anything else. Errors are one line; after one no output is left.";
 
 /// What every command understands.
 #[derive(Args, Clone, Debug)]
@@ -28,7 +33,7 @@ pub struct Common {
     /// Print one JSON object on standard output and nothing else
     #[arg(long, global = true)]
     pub json: bool,
-    /// Print errors only
+    /// Print results and errors only, no notes and no summaries
     #[arg(short, long, global = true)]
     pub quiet: bool,
 }
@@ -89,7 +94,7 @@ pub struct Demo {
     #[arg(short, long, default_value = "demo", value_name = "DIR")]
     pub output: String,
     /// How much of the overlay is colour, 0 to 1
-    #[arg(long, default_value_t = 0.5, value_name = "A")]
+    #[arg(long, default_value_t = 0.5, value_name = "A", allow_negative_numbers = true)]
     pub alpha: f32,
 }
 
@@ -97,22 +102,22 @@ pub struct Demo {
 pub struct Segment {
     /// Logits, C×H×W or N×C×H×W: .npy, FILE.npz:NAME or FILE.safetensors:NAME
     pub logits: String,
-    /// The photo that was segmented, PNG or JPEG; the result has its size
+    /// The photo that was segmented, PNG or JPEG; the result has its size, so --size is not needed
     #[arg(long, conflicts_with = "size")]
     pub image: Option<String>,
     /// The size of the result; by default that of the logits
-    #[arg(long, value_name = "WxH", value_parser = parse_size)]
+    #[arg(long, value_name = "WxH", value_parser = parse_size, allow_hyphen_values = true)]
     pub size: Option<(u32, u32)>,
     /// Where on the logits a pixel of the result lies
     #[arg(long, default_value = "half-pixel")]
     pub resize: Resize,
     /// How much of the overlay is colour, 0 to 1
-    #[arg(long, default_value_t = 0.5, value_name = "A")]
+    #[arg(long, default_value_t = 0.5, value_name = "A", allow_negative_numbers = true)]
     pub alpha: f32,
     /// Write the labels, .npy or .png
     #[arg(long, value_name = "F")]
     pub labels: Option<String>,
-    /// Write the labels in colour over the photo, .png
+    /// Write the labels in colour over the photo of --image, .png
     #[arg(long, value_name = "F.png", requires = "image")]
     pub overlay: Option<String>,
     #[command(flatten)]
@@ -201,7 +206,7 @@ pub struct CrossEntropy {
     /// Target labels, H×W or N×H×W: an integer .npy, or a grey or paletted PNG
     pub target: String,
     /// A weight per class: a .npy file or a list
-    #[arg(long, value_name = "F|w0,w1,…")]
+    #[arg(long, value_name = "F|w0,w1,…", allow_hyphen_values = true)]
     pub class_weights: Option<String>,
     /// Pixels with this target count for nothing
     #[arg(long, default_value_t = -100, value_name = "I", allow_negative_numbers = true)]

@@ -50,6 +50,10 @@ impl Error {
 
     /// Prints the line and returns the exit status.
     pub fn report(&self) -> ExitCode {
+        if matches!(self, Self::Stdout(error) if error.kind() == std::io::ErrorKind::BrokenPipe) {
+            // Whoever read has read enough.
+            return ExitCode::SUCCESS;
+        }
         eprintln!("seghead: {self}");
         ExitCode::from(self.exit_code())
     }

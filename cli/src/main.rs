@@ -9,7 +9,9 @@ mod progress;
 mod sample;
 mod summary;
 
+use std::io::Write;
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::Parser;
 
@@ -21,14 +23,13 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return error::report_usage(&error),
     };
-    // Warnings of the library, such as that of a software adapter; RUST_LOG asks for more, also of wgpu.
-    let level = if cli.common.quiet { "off" } else { "off,seghead=warn" };
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level))
-        .format(|out, record| {
-            use std::io::Write;
-            writeln!(out, "seghead: {}", record.args())
-        })
-        .init();
+    let notes = Notes::default();
+    start_logging(&cli, &notes);
+    // Temporary files must not outlive an interrupted command. Without a handler they do, which is no reason to stop.
+    let _ = ctrlc::set_handler(|| {
+        files::output::remove_temporary_files();
+        std::process::exit(130);
+    });
     let result = match &cli.command {
         Command::Demo(args) => commands::demo::run(args, &cli.common),
         Command::Segment(args) => commands::segment::run(args, &cli.common),
@@ -39,9 +40,46 @@ fn main() -> ExitCode {
         Command::Adapters => commands::adapters::run(&cli.common),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            notes.print();
+            ExitCode::SUCCESS
+        }
         Err(error) => error.report(),
     }
+}
+
+/// What the library warns of, such as a software adapter. It is shown when a command has succeeded, for an error is one
+/// line.
+#[derive(Clone, Default)]
+struct Notes(Arc<Mutex<Vec<u8>>>);
+
+impl Notes {
+    fn print(&self) {
+        let notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nobody may be there to read them.
+        let _ = std::io::stderr().write_all(&notes);
+    }
+}
+
+impl Write for Notes {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Keeps the library's warnings; with RUST_LOG, shows at once what that asks for.
+fn start_logging(cli: &Cli, notes: &Notes) {
+    let level = if cli.common.quiet { "off" } else { "off,seghead=warn" };
+    let mut logger = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level));
+    logger.format(|out, record| writeln!(out, "seghead: {}", record.args()));
+    if std::env::var_os("RUST_LOG").is_none() {
+        logger.target(env_logger::Target::Pipe(Box::new(notes.clone())));
+    }
+    logger.init();
 }
 
 /// Without a desktop, Mesa's Vulkan layer that orders devices complains on stderr that it finds none. wgpu orders them

@@ -9,6 +9,7 @@ pub(crate) static ARGMAX: Kernel = Kernel {
     name: "argmax",
     source: include_str!("../../shaders/argmax.wgsl"),
     entry: "argmax",
+    class_walks: 3,
     bindings: &[binding::LOGITS, binding::LABELS, binding::CONFIDENCE, binding::MARGIN, binding::ENTROPY],
     specialisations: |classes| {
         let mut all = Vec::new();

@@ -11,6 +11,8 @@ pub(crate) static PIXELS: Kernel = Kernel {
     name: "cross-entropy pixels",
     source: SOURCE,
     entry: "pixels",
+    // For each of GROUPS groups: one fifth to find the statistics, two to find them again, one to smooth.
+    class_walks: 13,
     bindings: &[binding::LOGITS, binding::TARGET, binding::CLASS_WEIGHTS, binding::LOSS, binding::PARTIALS_OUT],
     specialisations: |classes| {
         let mut all = Vec::new();
@@ -36,6 +38,7 @@ pub(crate) static PARTIALS: Kernel = Kernel {
     name: "cross-entropy partials",
     source: SOURCE,
     entry: "partials",
+    class_walks: 1,
     bindings: &[binding::PARTIALS_OUT, binding::PARTIALS_IN],
     specialisations: |_| vec![REDUCTION],
 };
@@ -45,6 +48,7 @@ pub(crate) static FINISH: Kernel = Kernel {
     name: "cross-entropy finish",
     source: SOURCE,
     entry: "finish",
+    class_walks: 1,
     bindings: &[binding::RECORD, binding::PARTIALS_IN],
     specialisations: |_| vec![REDUCTION],
 };
@@ -214,7 +218,7 @@ impl CrossEntropy {
             host::check_length("class weights", logits.classes().into(), weights.len())?;
         }
         if !(0.0..=1.0).contains(&self.label_smoothing) {
-            let found = self.label_smoothing.into();
+            let found = self.label_smoothing;
             return Err(Error::Value { what: "label smoothing", expected: "a number in 0..=1", found });
         }
         Ok(())

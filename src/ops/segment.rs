@@ -12,6 +12,7 @@ pub(crate) static UPSCALE: Kernel = Kernel {
     name: "segment upscale",
     source: SOURCE,
     entry: "upscale",
+    class_walks: 9,
     bindings: &[binding::LOGITS, binding::LABELS, binding::CONFIDENCE, binding::MARGIN, binding::ENTROPY],
     specialisations: |_| [3, 4, 5].into_iter().flat_map(specialisations).collect(),
 };
@@ -21,6 +22,7 @@ pub(crate) static RESIZE: Kernel = Kernel {
     name: "segment resize",
     source: SOURCE,
     entry: "resize",
+    class_walks: 3,
     bindings: &[binding::LOGITS, binding::LABELS, binding::CONFIDENCE, binding::MARGIN, binding::ENTROPY],
     specialisations: |_| specialisations(ANY_TAPS),
 };
@@ -333,7 +335,8 @@ impl Segment {
                 let (needed, limit) = if input > limit { (input, limit) } else { (output, map_limit) };
                 return Err(Error::Limit { what, needed, limit });
             }
-            rows = rows.div_ceil(2);
+            // Whole blocks of four rows, so that every pixel is computed in the same way whatever the parts are.
+            rows = if rows > 4 { rows.div_ceil(2).next_multiple_of(4) } else { rows.div_ceil(2) };
         }
     }
 

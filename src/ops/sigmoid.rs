@@ -8,6 +8,7 @@ pub(crate) static SIGMOID: Kernel = Kernel {
     name: "sigmoid",
     source: include_str!("../../shaders/sigmoid.wgsl"),
     entry: "sigmoid",
+    class_walks: 1,
     bindings: &[binding::LOGITS, binding::OUTPUT],
     specialisations: |_| Access::ALL.map(|access| Specialisation::new(access, 0)).into(),
 };

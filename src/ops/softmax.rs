@@ -11,6 +11,7 @@ pub(crate) static REGISTERS: Kernel = Kernel {
     name: "softmax registers",
     source: SOURCE,
     entry: "registers",
+    class_walks: 1,
     bindings: &[binding::LOGITS, binding::OUTPUT],
     specialisations: |classes| match classes {
         ..=UNROLLED_CLASSES => specialisations(classes),
@@ -23,6 +24,7 @@ pub(crate) static STATISTICS: Kernel = Kernel {
     name: "softmax statistics",
     source: SOURCE,
     entry: "statistics",
+    class_walks: 3,
     bindings: &[binding::LOGITS, binding::MAXIMUM_OUT, binding::SCALE_OUT],
     specialisations: |_| specialisations(0),
 };
@@ -32,6 +34,7 @@ pub(crate) static APPLY: Kernel = Kernel {
     name: "softmax apply",
     source: SOURCE,
     entry: "apply",
+    class_walks: 1,
     bindings: &[binding::LOGITS, binding::OUTPUT, binding::MAXIMUM_IN, binding::SCALE_IN],
     specialisations: |_| specialisations(0),
 };
@@ -41,6 +44,7 @@ pub(crate) static ROWS: Kernel = Kernel {
     name: "softmax rows",
     source: SOURCE,
     entry: "rows",
+    class_walks: 3,
     bindings: &[binding::LOGITS, binding::OUTPUT],
     specialisations: |_| specialisations(0),
 };

@@ -3,7 +3,7 @@
 use seghead::{Gpu, wgpu};
 use serde_json::json;
 
-use super::{open_gpu, print};
+use super::{open_gpu, print_result};
 use crate::args::Common;
 use crate::error::Error;
 
@@ -41,7 +41,7 @@ pub fn run(common: &Common) -> Result<(), Error> {
             "max_compute_invocations_per_workgroup": limits.max_compute_invocations_per_workgroup,
         }));
     }
-    print(common, &json!({ "adapters": list }), &text)
+    print_result(common, &json!({ "adapters": list }), &text)
 }
 
 fn same(a: &wgpu::AdapterInfo, b: &wgpu::AdapterInfo) -> bool {

@@ -2,14 +2,15 @@
 
 use serde_json::json;
 
-use super::{add_labels, add_scores, open_gpu, print, tell_written};
+use super::{add_labels, add_scores, open_gpu, planned, print, tell_written};
 use crate::args::{Argmax, Common};
 use crate::error::Error;
-use crate::files::output::Outputs;
+use crate::files::output::{Content, Outputs};
 use crate::input::Input;
 use crate::progress::Progress;
 
 pub fn run(args: &Argmax, common: &Common) -> Result<(), Error> {
+    Outputs::check(&[&args.logits], &[vec![(args.output.as_str(), Content::Map)], planned(&args.scores)].concat())?;
     let progress = Progress::start("computing", common);
     let input = Input::read(&args.logits, common)?;
     let gpu = open_gpu(common)?;

@@ -2,11 +2,11 @@
 
 use serde_json::json;
 
-use super::{number, open_gpu, print, tell_written};
+use super::{number, open_gpu, print_result, tell_written};
 use crate::args::{Common, CrossEntropy, Loss, Reduction};
 use crate::error::Error;
 use crate::files::labels::read_labels;
-use crate::files::output::Outputs;
+use crate::files::output::{Content, Outputs};
 use crate::files::tensor::{read_vector, write_tensor};
 use crate::input::Input;
 use crate::progress::Progress;
@@ -18,6 +18,8 @@ pub fn run(args: &Loss, common: &Common) -> Result<(), Error> {
 }
 
 fn cross_entropy(args: &CrossEntropy, common: &Common) -> Result<(), Error> {
+    let planned: Vec<_> = args.output.as_deref().map(|path| (path, Content::Array)).into_iter().collect();
+    Outputs::check(&[&args.logits, &args.target], &planned)?;
     let progress = Progress::start("computing", common);
     let input = Input::read(&args.logits, common)?;
     let target = read_labels(&args.target)?;
@@ -62,5 +64,5 @@ fn cross_entropy(args: &CrossEntropy, common: &Common) -> Result<(), Error> {
         report["loss"] = number(loss.value.into());
         text = format!("{}\n", loss.value);
     }
-    print(common, &report, &text)
+    print_result(common, &report, &text)
 }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::args::{Common, Scores};
 use crate::error::Error;
 use crate::files::labels::{LabelValues, write_labels};
-use crate::files::output::Outputs;
+use crate::files::output::{Content, Outputs};
 use crate::files::scores::write_scores;
 
 /// Opens the adapter that was asked for.
@@ -63,12 +63,23 @@ pub fn add_scores<'a>(
     Ok(written)
 }
 
-/// Prints `value` with --json, else `text` unless -q; a closed pipe is an error.
-pub fn print(common: &Common, value: &Value, text: &str) -> Result<(), Error> {
+/// The score maps that were asked for, as outputs.
+pub fn planned(paths: &Scores) -> Vec<(&str, Content)> {
+    let paths = [&paths.confidence, &paths.margin, &paths.entropy];
+    paths.into_iter().flatten().map(|path| (path.as_str(), Content::Map)).collect()
+}
+
+/// Prints `value` with --json, else a `summary`, unless -q.
+pub fn print(common: &Common, value: &Value, summary: &str) -> Result<(), Error> {
+    print_result(common, value, if common.quiet { "" } else { summary })
+}
+
+/// Prints what was asked for, `value` with --json, else `text`; a closed pipe is an error.
+pub fn print_result(common: &Common, value: &Value, text: &str) -> Result<(), Error> {
     let mut out = std::io::stdout().lock();
     if common.json {
         writeln!(out, "{value}")?;
-    } else if !common.quiet && !text.is_empty() {
+    } else {
         write!(out, "{text}")?;
     }
     Ok(out.flush()?)

@@ -2,10 +2,10 @@
 
 use serde_json::json;
 
-use super::{add_labels, add_scores, number, open_gpu, print, tell_written};
+use super::{add_labels, add_scores, number, open_gpu, planned, print, tell_written};
 use crate::args::{Common, Resize, Segment, check_alpha};
 use crate::error::Error;
-use crate::files::output::Outputs;
+use crate::files::output::{Content, Outputs};
 use crate::files::palette::voc;
 use crate::files::picture::{Picture, read_picture, write_picture};
 use crate::input::Input;
@@ -14,6 +14,11 @@ use crate::summary::summarise;
 
 pub fn run(args: &Segment, common: &Common) -> Result<(), Error> {
     check_alpha(args.alpha)?;
+    let inputs: Vec<_> = [Some(&args.logits), args.image.as_ref()].into_iter().flatten().map(String::as_str).collect();
+    let mut outputs = planned(&args.scores);
+    outputs.extend(args.labels.as_deref().map(|path| (path, Content::Map)));
+    outputs.extend(args.overlay.as_deref().map(|path| (path, Content::Picture)));
+    Outputs::check(&inputs, &outputs)?;
     let progress = Progress::start("segmenting", common);
     let input = Input::read(&args.logits, common)?;
     let photo = args.image.as_deref().map(read_picture).transpose()?;

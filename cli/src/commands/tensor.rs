@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{open_gpu, print, tell_written};
 use crate::args::{Axis, Common, Sigmoid, Softmax};
 use crate::error::Error;
-use crate::files::output::Outputs;
+use crate::files::output::{Content, Outputs};
 use crate::files::tensor::write_tensor;
 use crate::input::Input;
 use crate::progress::Progress;
@@ -31,6 +31,7 @@ fn run(
     common: &Common,
     operator: impl FnOnce(&Gpu, &Logits, &[f32]) -> Result<Vec<f32>, seghead::Error>,
 ) -> Result<(), Error> {
+    Outputs::check(&[path], &[(output, Content::Array)])?;
     let progress = Progress::start("computing", common);
     let input = Input::read(path, common)?;
     let gpu = open_gpu(common)?;

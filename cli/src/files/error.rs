@@ -186,6 +186,13 @@ pub enum Error {
         path: String,
     },
 
+    /// An output would take the place of an input.
+    #[error("{}: expected an output that is none of the inputs", line(path))]
+    Input {
+        /// The path as the user gave it.
+        path: String,
+    },
+
     /// The folder an output belongs in does not exist.
     #[error("{}: cannot be written: the folder {} does not exist; create it first", line(path), line(folder))]
     NoFolder {
@@ -223,7 +230,8 @@ impl Error {
             | Error::Integer { .. }
             | Error::Number { .. }
             | Error::Batch { .. }
-            | Error::SamePath { .. } => 2,
+            | Error::SamePath { .. }
+            | Error::Input { .. } => 2,
             Error::OutOfMemory { .. } | Error::Length { .. } | Error::NoFolder { .. } | Error::Write { .. } => 1,
         }
     }

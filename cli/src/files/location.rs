@@ -35,6 +35,14 @@ impl<'a> Location<'a> {
     }
 }
 
+/// The file of a path that may name an array in it.
+pub fn file_of(path: &str) -> &str {
+    match Location::parse(path) {
+        Ok(Location::Npz(file, _) | Location::Safetensors(file, _)) => file,
+        _ => path,
+    }
+}
+
 /// Whether a path ends so, in upper or lower case.
 pub fn has_ending(path: &str, ending: &str) -> bool {
     path.len()

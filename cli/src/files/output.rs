@@ -1,10 +1,14 @@
 //! Outputs that appear whole or not at all.
 
-use super::{Error, location::has_ending};
+use super::{
+    Error,
+    location::{file_of, has_ending},
+};
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 use tempfile::TempPath;
 
@@ -35,6 +39,34 @@ impl Outputs {
         Self::default()
     }
 
+    /// Checks, before there is anything to write, that all `planned` outputs can be written: that their names end as
+    /// they should, that no two are the same file or one of `inputs`, and that their folders take new files.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Ending`], [`Error::SamePath`], [`Error::Input`], [`Error::NoFolder`] and [`Error::Write`].
+    pub fn check(inputs: &[&str], planned: &[(&str, Content)]) -> Result<(), Error> {
+        let inputs: Vec<_> = inputs.iter().filter_map(|path| fs::canonicalize(file_of(path)).ok()).collect();
+        let mut destinations = Vec::new();
+        for &(path, content) in planned {
+            if is_stream(path) {
+                continue;
+            }
+            content.check(path)?;
+            let destination = destination(path)?;
+            if inputs.contains(&destination) {
+                return Err(Error::Input { path: path.to_owned() });
+            }
+            if destinations.contains(&destination) {
+                return Err(Error::SamePath { path: path.to_owned() });
+            }
+            let folder = destination.parent().unwrap_or(Path::new("."));
+            temporary_file(folder).map_err(|source| Error::Write { path: path.to_owned(), source: plain(source) })?;
+            destinations.push(destination);
+        }
+        Ok(())
+    }
+
     /// Adds an output with the content that `content` writes. The writer is buffered.
     ///
     /// # Errors
@@ -53,7 +85,7 @@ impl Outputs {
             return Err(Error::SamePath { path: path.to_owned() });
         }
         let folder = destination.parent().unwrap_or(Path::new("."));
-        let (file, temporary) = temporary_file(folder).map_err(failed)?.into_parts();
+        let (file, temporary) = temporary_file(folder).map_err(|error| failed(plain(error)))?.into_parts();
         let file = write_all(file, content).map_err(failed)?;
         keep_permissions(&file, &destination).map_err(failed)?;
         // A full disk or quota may show only now, and once the file has its name it must have its content.
@@ -84,6 +116,29 @@ impl Outputs {
             }
         }
         Ok(())
+    }
+}
+
+/// What an output holds, which decides on the endings that its name may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// An array of any shape: `.npy`.
+    Array,
+    /// A map of labels or scores: `.npy` or `.png`.
+    Map,
+    /// A picture: `.png`.
+    Picture,
+}
+
+impl Content {
+    fn check(self, path: &str) -> Result<(), Error> {
+        let (npy, png) = (has_ending(path, ".npy"), has_ending(path, ".png"));
+        let (fits, expected) = match self {
+            Content::Array => (npy, ".npy"),
+            Content::Map => (npy || png, ".npy or .png"),
+            Content::Picture => (png, ".png"),
+        };
+        if fits { Ok(()) } else { Err(Error::Ending { path: path.to_owned(), expected }) }
     }
 }
 
@@ -151,7 +206,28 @@ fn temporary_file(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
         use std::os::unix::fs::PermissionsExt;
         builder.permissions(fs::Permissions::from_mode(0o666));
     }
-    builder.tempfile_in(folder)
+    let file = builder.tempfile_in(folder)?;
+    TEMPORARY.lock().unwrap_or_else(PoisonError::into_inner).push(file.path().to_owned());
+    Ok(file)
+}
+
+/// Every temporary file that was made, for a signal that ends the command before they are gone.
+static TEMPORARY: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// Removes what temporary files there are: for a signal's handler, after which the process ends.
+pub fn remove_temporary_files() {
+    for path in TEMPORARY.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        // Most have been renamed or removed by now.
+        let _ = fs::remove_file(path);
+    }
+}
+
+/// An error without the name of the temporary file, which means nothing to anybody.
+fn plain(error: io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => error.kind().into(),
+    }
 }
 
 /// Gives the file the permissions of the one it is to replace, if there is one.
@@ -183,6 +259,20 @@ mod tests {
 
     fn at(folder: &tempfile::TempDir, name: &str) -> String {
         folder.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn outputs_are_checked_before_they_are_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let (input, other) = (at(&folder, "in.npy"), at(&folder, "out.npy"));
+        fs::write(&input, "").unwrap();
+        let check = |planned: &[(&str, Content)]| Outputs::check(&[&format!("{input}")], planned);
+        assert!(check(&[(&other, Content::Array)]).is_ok());
+        assert!(matches!(check(&[(&input, Content::Map)]), Err(Error::Input { .. })));
+        assert!(matches!(check(&[(&other, Content::Array), (&other, Content::Map)]), Err(Error::SamePath { .. })));
+        assert!(matches!(check(&[(&other, Content::Picture)]), Err(Error::Ending { expected: ".png", .. })));
+        assert!(matches!(check(&[(&at(&folder, "a/b.npy"), Content::Array)]), Err(Error::NoFolder { .. })));
+        assert_eq!(listing(folder.path()), ["in.npy"]);
     }
 
     #[test]
