@@ -14,8 +14,8 @@ pub struct Cli {
 }
 
 const AFTER_HELP: &str = "\
-Tensors are float32 or float16: .npy, FILE.npz:NAME or FILE.safetensors:NAME (the name may be left out where there is
-one array). Labels are written as uint8 up to 256 classes, else uint16; as .png they are paletted, one image a file.
+Tensors are float32 or float16: .npy, FILE.npz:NAME or FILE.safetensors:NAME, NAME only where there are several.
+Labels are written as uint8 up to 256 classes, else uint16; as .png they are paletted, one image a file.
 Exit status: 0 done, 2 bad usage or input, 1 anything else. Errors are one line; after one no output is left.";
 
 /// What every command understands.

@@ -75,7 +75,7 @@ pub fn report_usage(error: &clap::Error) -> ExitCode {
         || line.is_empty()
         || error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
     {
-        eprintln!("seghead: expected a command: see seghead --help");
+        eprintln!("seghead: expected a command: see --help");
     } else {
         eprintln!("seghead: {line}: see --help");
     }

@@ -129,6 +129,68 @@ fn losses_are_pytorchs() {
 }
 
 #[test]
+fn layouts_and_axes_agree() {
+    let folder = TempDir::new().unwrap();
+    // Classes first, and the same with the classes last: 2 classes of 1 × 3 pixels.
+    floats(&folder, "chw.npy", "(2, 1, 3)", &[0.0, 1.0, 2.0, 5.0, 3.0, 1.0]);
+    floats(&folder, "hwc.npy", "(1, 3, 2)", &[0.0, 5.0, 1.0, 3.0, 2.0, 1.0]);
+    let run = |arguments: &[&str]| assert!(seghead(&folder, arguments).status.success(), "{arguments:?}");
+    run(&["softmax", "chw.npy", "-o", "a.npy"]);
+    run(&["softmax", "hwc.npy", "-o", "b.npy", "--layout", "hwc"]);
+    let (a, b) = (read_floats(&folder, "a.npy"), read_floats(&folder, "b.npy"));
+    assert_eq!([a[0], a[3], a[1], a[4], a[2], a[5]], b[..]);
+    run(&["softmax", "chw.npy", "-o", "w.npy", "--axis", "width"]);
+    run(&["softmax", "chw.npy", "-o", "l.npy", "--axis", "width", "--log"]);
+    let (w, l) = (read_floats(&folder, "w.npy"), read_floats(&folder, "l.npy"));
+    assert!((w[0] + w[1] + w[2] - 1.0).abs() < 1e-6 && (w[2] - 0.665_241).abs() < 1e-5);
+    assert!(w.iter().zip(&l).all(|(w, l)| (w.ln() - l).abs() < 1e-5));
+    run(&["softmax", "chw.npy", "-o", "h.npy", "--axis", "height"]);
+    assert_eq!(read_floats(&folder, "h.npy"), [1.0; 6]);
+}
+
+#[test]
+fn an_output_is_never_an_input() {
+    let folder = TempDir::new().unwrap();
+    floats(&folder, "x.npy", "(2, 1, 3)", &[0.0; 6]);
+    let before = fs::read(folder.path().join("x.npy")).unwrap();
+    for arguments in [&["softmax", "x.npy", "-o", "x.npy"][..], &["argmax", "./x.npy", "-o", "x.npy"]] {
+        refused(&folder, arguments, 2, &["x.npy", "input"], 1);
+    }
+    assert_eq!(fs::read(folder.path().join("x.npy")).unwrap(), before);
+}
+
+#[test]
+fn quiet_keeps_the_result() {
+    let folder = TempDir::new().unwrap();
+    floats(&folder, "x.npy", "(2, 1, 3)", &[0.0; 6]);
+    npy(&folder.path().join("t.npy"), "|u1", "(1, 3)", &[0, 1, 1]);
+    let output = seghead(&folder, &["loss", "cross-entropy", "x.npy", "t.npy", "-q"]);
+    let loss: f64 = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
+    assert!((loss - std::f64::consts::LN_2).abs() < 1e-6);
+    assert!(output.stderr.is_empty());
+}
+
+/// Interrupted at any moment, a command leaves its output whole or not at all, and nothing beside it.
+#[cfg(unix)]
+#[test]
+fn an_interrupted_command_leaves_nothing_half_written() {
+    let folder = TempDir::new().unwrap();
+    floats(&folder, "x.npy", "(64, 256, 256)", &vec![0.0; 64 * 256 * 256]);
+    for milliseconds in [30, 60, 90, 120, 150, 200, 250, 300, 400, 600] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_seghead"));
+        let mut child = command.args(["softmax", "x.npy", "-o", "y.npy", "-q"]).current_dir(&folder).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(milliseconds));
+        Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+        child.wait().unwrap();
+        let mut names: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        let whole = names == ["x.npy", "y.npy"] && read_floats(&folder, "y.npy").len() == 64 * 256 * 256;
+        assert!(whole || names == ["x.npy"], "{names:?} after {milliseconds} ms");
+        let _ = fs::remove_file(folder.path().join("y.npy"));
+    }
+}
+
+#[test]
 fn bad_input_is_one_line_and_leaves_nothing() {
     let folder = TempDir::new().unwrap();
     floats(&folder, "x.npy", "(2, 1, 3)", &[0.0; 6]);
