@@ -1,11 +1,9 @@
-//! The table of kernels, their specialisation, and the [`Dispatch`] that an operator becomes.
-
-use wgpu::{BufferBinding, BufferUsages};
+//! The table of kernels, and what is compiled and passed into each.
 
 use crate::logits::Logits;
 #[cfg(test)]
 use crate::ops;
-use crate::{Error, Gpu, host};
+use crate::{Error, Gpu};
 
 #[cfg(test)]
 mod tests;
@@ -264,8 +262,8 @@ pub(crate) type PipelineKey = (&'static Kernel, Specialisation);
 /// A compiled kernel with the layout of its bindings.
 #[derive(Clone, Debug)]
 pub(crate) struct Pipeline {
-    pipeline: wgpu::ComputePipeline,
-    layout: wgpu::BindGroupLayout,
+    pub pipeline: wgpu::ComputePipeline,
+    pub layout: wgpu::BindGroupLayout,
 }
 
 impl Pipeline {
@@ -361,202 +359,4 @@ impl Params {
             ..Self::default()
         }
     }
-}
-
-/// A buffer for a kernel's binding, with the bytes that the shape asks for.
-#[derive(Clone)]
-pub(crate) struct Bound<'a> {
-    binding: Binding,
-    buffer: BufferBinding<'a>,
-}
-
-impl<'a> Bound<'a> {
-    /// Checks everything that wgpu would refuse, or that would let the kernel reach beyond the binding.
-    pub fn new(gpu: &Gpu, binding: Binding, buffer: BufferBinding<'a>, needed: u64) -> Result<Self, Error> {
-        let what = binding.what;
-        let found_usage = buffer.buffer.usage();
-        if !found_usage.contains(BufferUsages::STORAGE) {
-            return Err(Error::Usage { what, needed: BufferUsages::STORAGE, found: found_usage });
-        }
-        let alignment = u64::from(gpu.limits().min_storage_buffer_offset_alignment);
-        let offset = buffer.offset;
-        if !offset.is_multiple_of(alignment) {
-            return Err(Error::Misaligned { what, offset, alignment });
-        }
-        let behind_offset = buffer.buffer.size().saturating_sub(offset);
-        let found = buffer.size.map_or(behind_offset, |size| behind_offset.min(size.get()));
-        if found < needed {
-            return Err(Error::BufferTooSmall { what, offset, needed, found });
-        }
-        let limit = gpu.limits().max_storage_buffer_binding_size;
-        if needed > limit {
-            return Err(Error::Limit { what: "bytes of a storage buffer binding", needed, limit });
-        }
-        let size = wgpu::BufferSize::new(needed);
-        Ok(Self { binding, buffer: BufferBinding { buffer: buffer.buffer, offset, size } })
-    }
-
-    /// A whole buffer of the dispatch's own.
-    pub fn whole(gpu: &Gpu, binding: Binding, buffer: &'a wgpu::Buffer) -> Result<Self, Error> {
-        Self::new(gpu, binding, buffer.as_entire_buffer_binding(), buffer.size())
-    }
-
-    /// Stands in for an input or output that was not asked for.
-    pub fn placeholder(gpu: &'a Gpu, binding: Binding) -> Self {
-        Self { binding, buffer: gpu.placeholder(binding) }
-    }
-
-    fn end(&self) -> u64 {
-        self.buffer.offset + self.buffer.size.map_or(0, wgpu::BufferSize::get)
-    }
-
-    /// Checks that a buffer which is written is not read as well, nor written twice in overlapping ranges.
-    pub fn check_apart(&self, other: &Self) -> Result<(), Error> {
-        let (a, b) = (self, other);
-        let apart = match (a.binding.written, b.binding.written) {
-            (false, false) => true,
-            (true, true) => b.end() <= a.buffer.offset || a.end() <= b.buffer.offset,
-            _ => false,
-        };
-        if apart || a.buffer.buffer != b.buffer.buffer {
-            return Ok(());
-        }
-        let (written, other) = if a.binding.written { (a, b) } else { (b, a) };
-        Err(Error::Aliased { written: written.binding.what, other: other.binding.what })
-    }
-}
-
-/// Work that is ready to be recorded, as often as wanted: pipelines, bindings and workgroup counts.
-///
-/// A dispatch is made once per operator, shape and set of buffers. Recording it allocates nothing and compiles
-/// nothing; it never submits, polls or waits. What it needs beside the caller's buffers it owns.
-///
-/// ```
-/// use seghead::{Gpu, GpuOptions, Logits, Sigmoid, wgpu};
-///
-/// let gpu = Gpu::headless_blocking(&GpuOptions::default())?;
-/// let logits = Logits::chw(2, 4, 4)?;
-/// let buffer = |size| gpu.device().create_buffer(&wgpu::BufferDescriptor {
-///     label: None,
-///     size,
-///     usage: wgpu::BufferUsages::STORAGE,
-///     mapped_at_creation: false,
-/// });
-/// let (input, output) = (buffer(logits.bytes()), buffer(logits.bytes()));
-/// let sigmoid = Sigmoid::new().dispatch(
-///     &gpu,
-///     &logits,
-///     input.as_entire_buffer_binding(),
-///     output.as_entire_buffer_binding(),
-/// )?;
-/// let mut encoder = gpu.device().create_command_encoder(&Default::default());
-/// sigmoid.record(&mut encoder);
-/// gpu.queue().submit([encoder.finish()]);
-/// # Ok::<(), seghead::Error>(())
-/// ```
-#[derive(Debug)]
-#[must_use = "a dispatch does nothing before it is recorded and submitted"]
-pub struct Dispatch {
-    steps: Vec<Step>,
-}
-
-#[derive(Debug)]
-struct Step {
-    pipeline: wgpu::ComputePipeline,
-    bind_group: wgpu::BindGroup,
-    workgroups: [u32; 3],
-}
-
-impl Dispatch {
-    pub(crate) fn new() -> Self {
-        Self { steps: Vec::new() }
-    }
-
-    /// Appends a kernel over `invocations` invocations for each of `images` images.
-    pub(crate) fn push(
-        &mut self,
-        gpu: &Gpu,
-        (kernel, specialisation): PipelineKey,
-        params: Params,
-        buffers: &[Bound<'_>],
-        (invocations, images): (u32, u32),
-    ) -> Result<(), Error> {
-        for (i, a) in buffers.iter().enumerate() {
-            for b in &buffers[i + 1..] {
-                a.check_apart(b)?;
-            }
-        }
-        if let Some(iterations) = gpu.loop_iterations() {
-            let limit = iterations / kernel.class_walks;
-            if params.classes > limit {
-                let what = "classes, or elements along an axis, on an adapter that ends loops early (llvmpipe)";
-                return Err(Error::Limit { what, needed: params.classes.into(), limit: limit.into() });
-            }
-        }
-        let limit = gpu.limits().max_compute_workgroups_per_dimension;
-        let workgroups = invocations.div_ceil(WORKGROUP);
-        let width = workgroups.min(limit);
-        let workgroups = [width, workgroups.div_ceil(width), images];
-        if let Some(&needed) = workgroups.iter().find(|&&count| count > limit) {
-            let what = "workgroups in one dimension";
-            return Err(Error::Limit { what, needed: needed.into(), limit: limit.into() });
-        }
-        let params = Params { grid_width: width, ..params };
-        let params = constants(gpu, "seghead params", bytemuck::bytes_of(&params))?;
-        let pipeline = gpu.pipeline((kernel, specialisation));
-        let mut entries = Vec::with_capacity(buffers.len() + 1);
-        entries.push(wgpu::BindGroupEntry { binding: 0, resource: params.as_entire_binding() });
-        entries.extend(buffers.iter().map(|bound| wgpu::BindGroupEntry {
-            binding: bound.binding.index,
-            resource: wgpu::BindingResource::Buffer(bound.buffer.clone()),
-        }));
-        let bind_group = gpu.device().create_bind_group(&wgpu::BindGroupDescriptor {
-            label: Some(kernel.name),
-            layout: &pipeline.layout,
-            entries: &entries,
-        });
-        self.steps.push(Step { pipeline: pipeline.pipeline, bind_group, workgroups });
-        Ok(())
-    }
-
-    /// Records the work into a compute pass of its own. Nothing is submitted.
-    pub fn record(&self, encoder: &mut wgpu::CommandEncoder) {
-        let mut pass =
-            encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("seghead"), timestamp_writes: None });
-        self.record_into(&mut pass);
-    }
-
-    /// Records the work into a compute pass of the caller, which may hold other work before and after it.
-    ///
-    /// Sets the pipeline and bind group 0.
-    pub fn record_into(&self, pass: &mut wgpu::ComputePass<'_>) {
-        for step in &self.steps {
-            let [x, y, z] = step.workgroups;
-            pass.set_pipeline(&step.pipeline);
-            pass.set_bind_group(0, &step.bind_group, &[]);
-            pass.dispatch_workgroups(x, y, z);
-        }
-    }
-}
-
-/// A small storage buffer that belongs to a dispatch.
-pub(crate) fn constants(gpu: &Gpu, what: &'static str, bytes: &[u8]) -> Result<wgpu::Buffer, Error> {
-    let (needed, limit) = (bytes.len() as u64, gpu.limits().max_buffer_size);
-    if needed > limit {
-        return Err(Error::Limit { what: "bytes of a buffer", needed, limit });
-    }
-    let buffer = gpu.device().create_buffer(&wgpu::BufferDescriptor {
-        label: Some(what),
-        size: needed,
-        usage: BufferUsages::STORAGE,
-        mapped_at_creation: true,
-    });
-    buffer.get_mapped_range_mut(..)?.copy_from_slice(bytes);
-    buffer.unmap();
-    Ok(buffer)
-}
-
-/// A buffer that one kernel of a dispatch writes and a later one reads.
-pub(crate) fn scratch(gpu: &Gpu, what: &'static str, bytes: u64) -> Result<wgpu::Buffer, Error> {
-    host::create_buffer(gpu, what, bytes, BufferUsages::STORAGE)
 }

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod dispatch;
 mod error;
 mod gpu;
 mod host;
@@ -10,9 +11,10 @@ mod readback;
 pub mod reference;
 mod segmentation;
 
+pub use dispatch::Dispatch;
 pub use error::Error;
 pub use gpu::{Gpu, GpuOptions};
-pub use kernel::{Dispatch, LabelType};
+pub use kernel::LabelType;
 pub use logits::{Logits, Map};
 pub use ops::argmax::Argmax;
 pub use ops::cross_entropy::{CrossEntropy, Loss, LossRecord, Reduction, Targets};

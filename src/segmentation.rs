@@ -1,7 +1,8 @@
 use wgpu::{Buffer, BufferBinding, BufferUsages};
 
+use crate::dispatch::Bound;
 use crate::host::{self, Waiting, numbers};
-use crate::kernel::{Bound, Scores, binding};
+use crate::kernel::{Scores, binding};
 use crate::{Dispatch, Error, Gpu, LabelType, Map, Readback};
 
 /// The buffers that [`Argmax`](crate::Argmax) and [`Segment`](crate::Segment) write: labels, and scores if wanted.

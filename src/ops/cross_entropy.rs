@@ -1,7 +1,8 @@
 use wgpu::{Buffer, BufferBinding, BufferUsages};
 
+use crate::dispatch::{Bound, constants, scratch};
 use crate::host::{self, Waiting, numbers};
-use crate::kernel::{Access, Bound, Kernel, Params, Specialisation, WORKGROUP, binding, constants, scratch};
+use crate::kernel::{Access, Kernel, Params, Specialisation, WORKGROUP, binding};
 use crate::{Dispatch, Error, Gpu, LabelType, Logits, Map, Readback};
 
 const SOURCE: &str = include_str!("../../shaders/cross_entropy.wgsl");

@@ -1,7 +1,8 @@
 use wgpu::{BufferBinding, BufferUsages};
 
+use crate::dispatch::Bound;
 use crate::host::{self, Band, Waiting};
-use crate::kernel::{Access, Bound, Kernel, Params, Scores, Specialisation, binding};
+use crate::kernel::{Access, Kernel, Params, Scores, Specialisation, binding};
 use crate::segmentation::MapBuffers;
 use crate::{Dispatch, Error, Gpu, LabelType, Logits, Map, Outputs, Segmentation};
 

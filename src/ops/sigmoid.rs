@@ -1,7 +1,8 @@
 use wgpu::BufferBinding;
 
+use crate::dispatch::Bound;
 use crate::host::{self, Waiting};
-use crate::kernel::{Access, Bound, Kernel, Params, Specialisation, binding};
+use crate::kernel::{Access, Kernel, Params, Specialisation, binding};
 use crate::{Dispatch, Error, Gpu, Logits};
 
 pub(crate) static SIGMOID: Kernel = Kernel {

@@ -1,7 +1,8 @@
 use wgpu::BufferBinding;
 
+use crate::dispatch::{Bound, scratch};
 use crate::host::{self, Waiting};
-use crate::kernel::{Access, Bound, Kernel, Params, Specialisation, UNROLLED_CLASSES, binding, scratch};
+use crate::kernel::{Access, Kernel, Params, Specialisation, UNROLLED_CLASSES, binding};
 use crate::{Dispatch, Error, Gpu, Logits};
 
 const SOURCE: &str = include_str!("../../shaders/softmax.wgsl");

@@ -266,7 +266,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (input, other) = (at(&folder, "in.npy"), at(&folder, "out.npy"));
         fs::write(&input, "").unwrap();
-        let check = |planned: &[(&str, Content)]| Outputs::check(&[&format!("{input}")], planned);
+        let check = |planned: &[(&str, Content)]| Outputs::check(&[input.as_str()], planned);
         assert!(check(&[(&other, Content::Array)]).is_ok());
         assert!(matches!(check(&[(&input, Content::Map)]), Err(Error::Input { .. })));
         assert!(matches!(check(&[(&other, Content::Array), (&other, Content::Map)]), Err(Error::SamePath { .. })));
