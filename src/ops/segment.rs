@@ -110,11 +110,11 @@ fn taps(y: &Axis, x: &Axis) -> Option<u32> {
     Some(y.taps()?.max(x.taps()?))
 }
 
-/// Labels at full resolution from logits at a lower one: bilinear upsampling, argmax and confidence in one pass. The
+/// Labels at full resolution from logits at a lower one: bilinear upsampling, argmax and scores in one pass. The
 /// upsampled logits never exist.
 ///
-/// Equal to `interpolate(logits, size, mode="bilinear").argmax(1)` in PyTorch; the confidence is the softmax
-/// probability of the chosen class of the upsampled logits, in 1/C..=1. Scales down too, with the same four taps a
+/// Equal to `interpolate(logits, size, mode="bilinear").argmax(1)` in PyTorch; confidence, margin and entropy are those
+/// of the softmax of the upsampled logits. Scales down too, with the same four taps a
 /// pixel. The twin is [`reference::segment`](crate::reference::segment). C × (taps² + 16 outputs) operations a block
 /// of 4 × 4 pixels.
 ///
