@@ -36,10 +36,7 @@ fn argmax(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation
     best.sum = vec4(0.0);
     element = first;
     for (var c = 0u; c < class_count(); c++) {
-      let d = max(load(element) - best.maximum, FARTHEST);
-      let e = exp(d);
-      best.sum += e;
-      best.moment += d * e;
+      best = add_term(best, load(element));
       element += stride;
     }
   }

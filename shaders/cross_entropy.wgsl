@@ -12,7 +12,8 @@
 // the last ones and divides for the mean. The order of the additions depends on the shape alone, so the same input
 // gives the same bits; no atomics, no barriers.
 //
-// logits: [N, C, plane_stride] or [N, H · W, C], targets and losses: [N, map_stride], class_weights: [C], partial sums: [partials]
+// logits: [N, C, plane_stride] or [N, H · W, C], targets and losses: [N, map_stride], class_weights: [C],
+// partial sums: [N, partials], then [partials]
 
 struct Partial {
   loss: f32,

@@ -12,7 +12,8 @@
 // Taps that a pixel does not touch have the weight 0, and 0 · Inf is NaN: where a tap of a block is not finite, its
 // pixels are done again one by one from the four taps that are theirs.
 //
-// logits: [N, C, in_height · in_width] or [N, in_height · in_width, C], labels and scores: [N, out_height, out_row_stride]
+// logits: [N, C, in_height · in_width] or [N, in_height · in_width, C],
+// labels and scores: [N, out_height, out_row_stride]
 
 // Where a coordinate of the result reads along one axis: between `index` and the next one.
 struct Source {

@@ -456,3 +456,19 @@ fn determinism() {
     let [mean, sum] = first.unwrap().map(|bytes| bytemuck::pod_read_unaligned::<LossRecord>(&bytes));
     assert!(mean.loss > 0.0 && sum.loss > 1000.0 * mean.loss, "{mean:?} {sum:?}");
 }
+
+/// An executor with several threads moves a future between them.
+#[test]
+fn futures_can_be_sent_to_another_thread() {
+    fn sendable<T: Send>(future: T) -> T {
+        future
+    }
+    let shape = Logits::chw(3, 1, 2).unwrap();
+    let data = [0.0; 6];
+    drop(sendable(Softmax::new().run(gpu(), &shape, &data)));
+    drop(sendable(Sigmoid::new().run(gpu(), &shape, &data)));
+    drop(sendable(Argmax::new().run(gpu(), &shape, &data)));
+    drop(sendable(Segment::new(2, 4).run(gpu(), &shape, &data)));
+    drop(sendable(CrossEntropy::new().run(gpu(), &shape, &data, &[0u8, 1])));
+    drop(sendable(Readback::new(gpu(), 4).unwrap().read(<[u8]>::to_vec)));
+}

@@ -54,7 +54,8 @@ impl Error {
             // Whoever read has read enough.
             return ExitCode::SUCCESS;
         }
-        eprintln!("seghead: {self}");
+        // A driver's message, or a path, may hold line breaks; an error is one line.
+        eprintln!("seghead: {}", self.to_string().replace(['\n', '\r'], " "));
         ExitCode::from(self.exit_code())
     }
 }

@@ -12,7 +12,7 @@ pub(crate) static PIXELS: Kernel = Kernel {
     name: "cross-entropy pixels",
     source: SOURCE,
     entry: "pixels",
-    // For each of GROUPS groups: one fifth to find the statistics, two to find them again, one to smooth.
+    // For each of GROUPS groups: a fifth for the statistics, two more where a logit is special, one to smooth.
     class_walks: 13,
     bindings: &[binding::LOGITS, binding::TARGET, binding::CLASS_WEIGHTS, binding::LOSS, binding::PARTIALS_OUT],
     specialisations: |classes| {

@@ -13,6 +13,7 @@ pub(crate) static UPSCALE: Kernel = Kernel {
     name: "segment upscale",
     source: SOURCE,
     entry: "upscale",
+    // One, and where a tap is special two more for each of the four rows of a block.
     class_walks: 9,
     bindings: &[binding::LOGITS, binding::LABELS, binding::CONFIDENCE, binding::MARGIN, binding::ENTROPY],
     specialisations: |_| [3, 4, 5].into_iter().flat_map(specialisations).collect(),
