@@ -7,16 +7,17 @@
 // A comparison of floats loses NaN, and on adapters that flush them subnormals; where a group may hold such values
 // its labels are found again by comparing integers.
 //
-// logits: [N, C, plane_stride] or [N, H · W, C], labels and scores: [N, map_stride]
+// logits: [N, C, plane_stride] or [N, H · W, C], labels and scores: [N, map_groups] of four
 
 @compute @workgroup_size(WORKGROUP)
 fn argmax(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let group = invocation(workgroup, local);
-  if group >= (params.pixels + 3u) / 4u {
+  if group >= params.groups {
     return;
   }
-  let first = workgroup.z * params.image_stride + group * 4u * params.pixel_stride;
-  let at = (workgroup.z * params.map_stride) / 4u + group;
+  let image = image_of(workgroup);
+  let first = place_of(image, group).element;
+  let at = map_at(image, group);
   let stride = params.plane_stride;
 
   var best = first_class(load(first));

@@ -8,11 +8,11 @@
 // index makes the pixel's loss, and every reduction over it, NaN, and its position is reported.
 //
 // `pixels`: an invocation owns GROUPS groups a workgroup apart and leaves one partial sum; with PER_PIXEL it writes the
-// losses too. `partials` adds FAN partial sums an invocation, as often as it takes; `finish`, a single invocation, adds
+// losses too. `partials` adds FAN neighbouring partial sums an invocation, as often as it takes; `finish`, a single invocation, adds
 // the last ones and divides for the mean. The order of the additions depends on the shape alone, so the same input
 // gives the same bits; no atomics, no barriers.
 //
-// logits: [N, C, plane_stride] or [N, H · W, C], targets and losses: [N, map_stride], class_weights: [C],
+// logits: [N, C, plane_stride] or [N, H · W, C], targets and losses: [N, map_groups] of four, class_weights: [C],
 // partial sums: [N, partials], then [partials]
 
 struct Partial {
@@ -42,20 +42,22 @@ fn pixels(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation
   var weight = vec4(0.0);
   var valid = vec4(0u);
   var first_invalid = vec4(NONE);
+  let image = image_of(workgroup);
   let first_group = (position - local) * GROUPS + local;
   for (var k = 0u; k < GROUPS; k++) {
     let group = first_group + k * WORKGROUP;
-    if group >= (params.pixels + 3u) / 4u {
+    if group >= params.groups {
       break;
     }
-    let at = (workgroup.z * params.map_stride) / 4u + group;
+    let at = map_at(image, group);
+    let place = place_of(image, group);
     let classes = unpack_labels(targets[at]);
-    let pixel = group * 4u + vec4(0u, 1u, 2u, 3u);
+    let lane = vec4(0u, 1u, 2u, 3u);
     let ignored = vec4(params.has_ignore_index != 0u) & (classes == vec4(params.ignore_index));
-    let counted = (pixel < vec4(params.pixels)) & !ignored;
+    let counted = (lane < vec4(place.left)) & !ignored;
     let invalid = counted & (classes >= vec4(params.classes));
 
-    let group_loss = losses_of(workgroup.z * params.image_stride + group * 4u * params.pixel_stride, classes);
+    let group_loss = losses_of(place.element, classes);
     var group_weight = vec4(1.0);
     if CLASS_WEIGHTS {
       group_weight = weights_of(classes);
@@ -63,13 +65,13 @@ fn pixels(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation
     loss += select(vec4(0.0), group_loss, counted);
     weight += select(vec4(0.0), group_weight, counted);
     valid += select(vec4(0u), vec4(1u), counted);
-    let image_position = workgroup.z * params.pixels + pixel;
+    let image_position = params.first_pixel + image * params.pixels + place.pixel + lane;
     first_invalid = min(first_invalid, select(vec4(NONE), image_position, invalid));
     if PER_PIXEL {
       losses[at] = select(select(vec4(0.0), group_loss, counted), vec4(params.nan), invalid);
     }
   }
-  partials_out[workgroup.z * params.partials + position] = Partial(
+  partials_out[params.partials_offset + image * params.partials + position] = Partial(
     (loss.x + loss.y) + (loss.z + loss.w),
     (weight.x + weight.y) + (weight.z + weight.w),
     (valid.x + valid.y) + (valid.z + valid.w),
@@ -145,7 +147,7 @@ fn partials(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocati
   let sums = (params.partials + FAN - 1u) / FAN;
   let position = invocation(workgroup, local);
   if position < sums {
-    partials_out[position] = add_partials(position, sums);
+    partials_out[position] = add_partials(position * FAN);
   }
 }
 
@@ -154,7 +156,7 @@ fn finish(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation
   if local != 0u {
     return;
   }
-  var total = add_partials(0u, 1u);
+  var total = add_partials(0u);
   let mean = params.reduction == 1u;
   if total.first_invalid != NONE || (mean && total.weight == 0.0) {
     total.loss = params.nan;
@@ -164,9 +166,11 @@ fn finish(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation
   partials_out[0] = total;
 }
 
-fn add_partials(first: u32, stride: u32) -> Partial {
+// At most FAN neighbours: a workgroup's worth of pixels has the same sum whatever band it is in.
+fn add_partials(first: u32) -> Partial {
   var total = Partial(0.0, 0.0, 0u, NONE);
-  for (var i = first; i < params.partials; i += stride) {
+  let end = min(first + FAN, params.partials);
+  for (var i = first; i < end; i++) {
     let partial = partials_in[i];
     total.loss += partial.loss;
     total.weight += partial.weight;

@@ -12,8 +12,8 @@
 // Taps that a pixel does not touch have the weight 0, and 0 · Inf is NaN: where a tap of a block is not finite, its
 // pixels are done again one by one from the four taps that are theirs.
 //
-// logits: [N, C, in_height · in_width] or [N, in_height · in_width, C],
-// labels and scores: [N, out_height, out_row_stride]
+// logits: [N, C, in_height, row_stride] or [N, in_height, row_stride], labels and scores: [N, out_height, row_groups] of
+// four
 
 // Where a coordinate of the result reads along one axis: between `index` and the next one.
 struct Source {
@@ -39,13 +39,13 @@ fn source(scaled: u32, offset: i32, denominator: u32, size: u32) -> Source {
   return Source(index, min(index + 1u, size - 1u), f32(numerator - quotient * denominator) / f32(denominator));
 }
 
-// The element of the first class at a position of the source.
-fn source_element(image: u32, row: u32, column: u32) -> u32 {
-  return image + ((row - params.in_row) * params.in_width + column) * params.pixel_stride;
+// The element of the first class at a position of the source, in the image that starts with the element `base`.
+fn source_element(base: u32, row: u32, column: u32) -> u32 {
+  return base + (row - params.in_row) * params.row_stride + column * params.pixel_stride;
 }
 
 fn write_row(image: u32, row: u32, column: u32, best: Best) {
-  write((image * params.map_stride + row * params.out_row_stride + column) / 4u, best);
+  write(map_at(image, row * params.row_groups + column / 4u), best);
 }
 
 // The weights of TAPS neighbouring taps, from that of lane 0 on, for four neighbouring pixels along an axis: 1 − fraction
@@ -63,7 +63,7 @@ fn hat_weights(p0: Source, p1: Source, p2: Source, p3: Source) -> array<vec4<f32
 
 @compute @workgroup_size(WORKGROUP)
 fn upscale(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  let blocks = params.out_row_stride / 4u;
+  let blocks = params.row_groups;
   let block = invocation(workgroup, local);
   let row = block / blocks * 4u;
   let column = block % blocks * 4u;
@@ -76,10 +76,11 @@ fn upscale(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocatio
   let wx = hat_weights(left, source_column(column + 1u), source_column(column + 2u), source_column(column + 3u));
   var rows: array<u32, TAPS>;
   var columns: array<u32, TAPS>;
-  let image = workgroup.z * params.image_stride;
+  let image = image_of(workgroup);
+  let base = params.offset + image * params.image_stride;
   let stride = params.plane_stride;
   for (var k = 0u; k < TAPS; k++) {
-    rows[k] = source_element(image, min(top.index + k, params.in_height - 1u), 0u);
+    rows[k] = source_element(base, min(top.index + k, params.in_height - 1u), 0u);
     columns[k] = min(left.index + k, params.in_width - 1u) * params.pixel_stride;
   }
 
@@ -122,33 +123,34 @@ fn upscale(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocatio
   let rows_left = params.out_height - row;
   if largest >= NOT_FINITE {
     for (var k = 0u; k < min(rows_left, 4u); k++) {
-      write_row(workgroup.z, row + k, column, exact_best(image, row + k, column));
+      write_row(image, row + k, column, exact_best(base, row + k, column));
     }
     return;
   }
-  write_row(workgroup.z, row, column, best0);
+  write_row(image, row, column, best0);
   if rows_left > 1u {
-    write_row(workgroup.z, row + 1u, column, best1);
+    write_row(image, row + 1u, column, best1);
   }
   if rows_left > 2u {
-    write_row(workgroup.z, row + 2u, column, best2);
+    write_row(image, row + 2u, column, best2);
   }
   if rows_left > 3u {
-    write_row(workgroup.z, row + 3u, column, best3);
+    write_row(image, row + 3u, column, best3);
   }
 }
 
 @compute @workgroup_size(WORKGROUP)
 fn resize(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  let groups = params.out_row_stride / 4u;
+  let groups = params.row_groups;
   let group = invocation(workgroup, local);
   let row = group / groups;
   let column = group % groups * 4u;
   if row >= params.out_height {
     return;
   }
-  let image = workgroup.z * params.image_stride;
-  let taps = taps_of(image, row, column);
+  let image = image_of(workgroup);
+  let base = params.offset + image * params.image_stride;
+  let taps = taps_of(base, row, column);
   var best: Best;
   var largest = vec4(0u);
   var plane = 0u;
@@ -163,9 +165,9 @@ fn resize(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation
     plane += params.plane_stride;
   }
   if any(largest >= vec4(NOT_FINITE)) {
-    best = exact_best(image, row, column);
+    best = exact_best(base, row, column);
   }
-  write_row(workgroup.z, row, column, best);
+  write_row(image, row, column, best);
 }
 
 // The four taps of each of four neighbouring pixels of a row.
@@ -178,15 +180,15 @@ struct Taps {
   fx: vec4<f32>,
 }
 
-fn taps_of(image: u32, row: u32, column: u32) -> Taps {
+fn taps_of(base: u32, row: u32, column: u32) -> Taps {
   let y = source_row(row);
   let a = source_column(column);
   let b = source_column(column + 1u);
   let c = source_column(column + 2u);
   let d = source_column(column + 3u);
   return Taps(
-    source_element(image, y.index, 0u),
-    source_element(image, y.next, 0u),
+    source_element(base, y.index, 0u),
+    source_element(base, y.next, 0u),
     vec4(a.index, b.index, c.index, d.index) * params.pixel_stride,
     vec4(a.next, b.next, c.next, d.next) * params.pixel_stride,
     y.fraction,
@@ -209,8 +211,8 @@ fn mix_columns(taps: Taps, row: u32) -> vec4<f32> {
 }
 
 // Four pixels of a row, in two walks over the classes that heed special values, as argmax and softmax have them.
-fn exact_best(image: u32, row: u32, column: u32) -> Best {
-  let taps = taps_of(image, row, column);
+fn exact_best(base: u32, row: u32, column: u32) -> Best {
+  let taps = taps_of(base, row, column);
   var best = first_class(sample(taps, 0u));
   var top = order4(best.maximum);
   var plane = 0u;

@@ -3,7 +3,7 @@
 // nothing else.
 //
 // The tensor is seen as [images, classes, pixels] whatever the axis: `classes` counts the elements that are normalised
-// together, plane_stride apart, and `pixels` is what lies between. Over the class axis that is N, C, H · W; over height
+// together, plane_stride apart, and the pixels are what lies between. Over the class axis that is N, C, H · W; over height
 // N · C, H, W; along a row there is nothing between, which is the third shape of kernel.
 //
 // `registers`, for up to 24 classes, a constant: an invocation holds all logits of its group, reads them once and writes
@@ -14,7 +14,7 @@
 // As in PyTorch a pixel with a NaN, a +Inf or nothing but −Inf is NaN in every class, and −Inf beside a finite logit
 // has the probability 0.
 //
-// logits, output: [images, classes, plane_stride], maximum and scale: [images, map_stride]
+// logits, output: [images, classes, plane_stride], maximum and scale: [images, map_groups] of four
 
 const REGISTERS: u32 = max(CLASSES, 1u);
 const CLASS_BLOCK: u32 = 8u;
@@ -44,11 +44,14 @@ fn exact_result(x: vec4<f32>, maximum: vec4<f32>, scale: vec4<f32>) -> vec4<f32>
 @compute @workgroup_size(WORKGROUP)
 fn registers(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let group = invocation(workgroup, local);
-  if group >= (params.pixels + 3u) / 4u {
+  if group >= params.groups {
     return;
   }
-  let first = workgroup.z * params.image_stride + group * 4u * params.pixel_stride;
-  let pixels = params.pixels - group * 4u;
+  let image = image_of(workgroup);
+  let place = place_of(image, group);
+  let first = place.element;
+  let pixels = place.left;
+  var out = out_place(image, group);
   let stride = params.plane_stride;
   var x: array<vec4<f32>, REGISTERS>;
   var maximum = load(first);
@@ -66,8 +69,9 @@ fn registers(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocat
     let exact = exact_statistics(first);
     let scale = scale_of(exact.sum);
     for (var c = 0u; c < class_count(); c++) {
-      store(element, exact_result(load(element), exact.maximum, scale), pixels);
+      store(out, exact_result(load(element), exact.maximum, scale), pixels);
       element += stride;
+      out += params.out_plane_stride;
     }
     return;
   }
@@ -81,9 +85,10 @@ fn registers(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocat
     }
   }
   let scale = scale_of(sum);
+  let out_stride = params.out_plane_stride;
   for (var c = 0u; c < REGISTERS; c++) {
-    store(element, select(x[c] * scale, x[c] - scale, LOG), pixels);
-    element += stride;
+    store(out, select(x[c] * scale, x[c] - scale, LOG), pixels);
+    out += out_stride;
   }
 }
 
@@ -93,11 +98,12 @@ fn registers(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocat
 @compute @workgroup_size(WORKGROUP)
 fn statistics(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let group = invocation(workgroup, local);
-  if group >= (params.pixels + 3u) / 4u {
+  if group >= params.groups {
     return;
   }
-  let found = online_statistics(workgroup.z * params.image_stride + group * 4u * params.pixel_stride);
-  let at = (workgroup.z * params.map_stride) / 4u + group;
+  let image = image_of(workgroup);
+  let found = online_statistics(place_of(image, group).element);
+  let at = map_at(image, group);
   maximum_out[at] = found.maximum;
   scale_out[at] = scale_of(found.sum);
 }
@@ -107,42 +113,47 @@ fn statistics(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invoca
 
 @compute @workgroup_size(WORKGROUP)
 fn apply(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  let groups = (params.pixels + 3u) / 4u;
   let index = invocation(workgroup, local);
-  let block = index / groups;
-  let group = index - block * groups;
+  let block = index / params.groups;
+  let group = index - block * params.groups;
   let first_class = block * CLASS_BLOCK;
   if first_class >= params.classes {
     return;
   }
-  let at = (workgroup.z * params.map_stride) / 4u + group;
+  let image = image_of(workgroup);
+  let at = map_at(image, group);
   let maximum = maximum_in[at];
   let scale = scale_in[at];
   let undefined = any(magnitude(maximum) >= vec4(NOT_FINITE));
-  let pixels = params.pixels - group * 4u;
+  let place = place_of(image, group);
   let stride = params.plane_stride;
   let end = min(first_class + CLASS_BLOCK, params.classes);
-  var element = workgroup.z * params.image_stride + first_class * stride + group * 4u * params.pixel_stride;
+  let out_stride = params.out_plane_stride;
+  var element = place.element + first_class * stride;
+  var out = out_place(image, group) + first_class * out_stride;
   for (var c = first_class; c < end; c++) {
     let x = load(element);
     var y = result(x, maximum, scale);
     if undefined || any(magnitude(x) >= vec4(NOT_FINITE)) {
       y = exact_result(x, maximum, scale);
     }
-    store(element, y, pixels);
+    store(out, y, place.left);
     element += stride;
+    out += out_stride;
   }
 }
 
-// A row of `classes` neighbouring elements; `pixels` of them lie in a plane, and planes are plane_stride apart.
+// A row of `classes` neighbouring elements, `rows` of them in a plane; `groups` counts the rows of all planes.
 @compute @workgroup_size(WORKGROUP)
 fn rows(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let row = invocation(workgroup, local);
-  if row >= params.rows {
+  if row >= params.groups {
     return;
   }
-  let plane = row / params.pixels;
-  let first = plane * params.plane_stride + (row - plane * params.pixels) * params.classes;
+  let plane = row / params.rows;
+  let in_plane = row - plane * params.rows;
+  let first = params.offset + plane * params.plane_stride + in_plane * params.row_stride;
+  let out = params.out_offset + plane * params.out_plane_stride + in_plane * params.out_row_stride;
   let count = params.classes;
 
   // The state of four runs of elements, each every fourth one; lanes behind the end of the row repeat its first element
@@ -181,6 +192,6 @@ fn rows(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     if special {
       y = exact_result(x, vec4(top), scale);
     }
-    store(first + i, y, count - i);
+    store(out + i, y, count - i);
   }
 }

@@ -1,20 +1,36 @@
 //! What an operator becomes: checked buffers, and the [`Dispatch`] that records the work.
 
+use std::ops::Range;
+
 use wgpu::{BufferBinding, BufferUsages};
 
+use crate::error::one_line;
 use crate::kernel::{Binding, Params, PipelineKey, WORKGROUP};
 use crate::{Error, Gpu, host};
 
-/// A buffer for a kernel's binding, with the bytes that the shape asks for.
+/// A buffer for a kernel's binding, or a part of it.
 #[derive(Clone)]
 pub(crate) struct Bound<'a> {
     binding: Binding,
     buffer: BufferBinding<'a>,
+    /// The bytes of the buffer that the dispatch uses in all, of which this may be a part.
+    range: Range<u64>,
 }
 
 impl<'a> Bound<'a> {
     /// Checks everything that wgpu would refuse, or that would let the kernel reach beyond the binding.
     pub fn new(gpu: &Gpu, binding: Binding, buffer: BufferBinding<'a>, needed: u64) -> Result<Self, Error> {
+        Self::part(gpu, binding, buffer, needed, 0..needed)
+    }
+
+    /// The bytes `part` of a buffer of which `needed` bytes are used in all; they start where the device can bind.
+    pub fn part(
+        gpu: &Gpu,
+        binding: Binding,
+        buffer: BufferBinding<'a>,
+        needed: u64,
+        part: Range<u64>,
+    ) -> Result<Self, Error> {
         let what = binding.what;
         let found_usage = buffer.buffer.usage();
         if !found_usage.contains(BufferUsages::STORAGE) {
@@ -31,11 +47,13 @@ impl<'a> Bound<'a> {
             return Err(Error::BufferTooSmall { what, offset, needed, found });
         }
         let limit = gpu.limits().max_storage_buffer_binding_size;
-        if needed > limit {
-            return Err(Error::Limit { what: "bytes of a storage buffer binding", needed, limit });
+        let bytes = part.end - part.start;
+        if bytes > limit {
+            return Err(Error::Limit { what: "bytes of a storage buffer binding", needed: bytes, limit });
         }
-        let size = wgpu::BufferSize::new(needed);
-        Ok(Self { binding, buffer: BufferBinding { buffer: buffer.buffer, offset, size } })
+        let buffer =
+            BufferBinding { buffer: buffer.buffer, offset: offset + part.start, size: wgpu::BufferSize::new(bytes) };
+        Ok(Self { binding, buffer, range: offset..offset + needed })
     }
 
     /// A whole buffer of the dispatch's own.
@@ -45,11 +63,9 @@ impl<'a> Bound<'a> {
 
     /// Stands in for an input or output that was not asked for.
     pub fn placeholder(gpu: &'a Gpu, binding: Binding) -> Self {
-        Self { binding, buffer: gpu.placeholder(binding) }
-    }
-
-    fn end(&self) -> u64 {
-        self.buffer.offset + self.buffer.size.map_or(0, wgpu::BufferSize::get)
+        let buffer = gpu.placeholder(binding);
+        let range = buffer.offset..buffer.offset + buffer.size.map_or(0, wgpu::BufferSize::get);
+        Self { binding, buffer, range }
     }
 
     /// Checks that a buffer which is written is not read as well, nor written twice in overlapping ranges.
@@ -57,7 +73,7 @@ impl<'a> Bound<'a> {
         let (a, b) = (self, other);
         let apart = match (a.binding.written, b.binding.written) {
             (false, false) => true,
-            (true, true) => b.end() <= a.buffer.offset || a.end() <= b.buffer.offset,
+            (true, true) => b.range.end <= a.range.start || a.range.end <= b.range.start,
             _ => false,
         };
         if apart || a.buffer.buffer != b.buffer.buffer {
@@ -138,26 +154,29 @@ impl Dispatch {
         let limit = gpu.limits().max_compute_workgroups_per_dimension;
         let workgroups = invocations.div_ceil(WORKGROUP);
         let width = workgroups.min(limit);
-        let workgroups = [width, workgroups.div_ceil(width), images];
-        if let Some(&needed) = workgroups.iter().find(|&&count| count > limit) {
-            let what = "workgroups in one dimension";
-            return Err(Error::Limit { what, needed: needed.into(), limit: limit.into() });
+        let height = workgroups.div_ceil(width);
+        if height > limit {
+            let what = "workgroups in two dimensions";
+            return Err(Error::Limit { what, needed: height.into(), limit: limit.into() });
         }
-        let params = Params { grid_width: width, ..params };
-        let params = constants(gpu, "seghead params", bytemuck::bytes_of(&params))?;
         let pipeline = gpu.pipeline((kernel, specialisation));
-        let mut entries = Vec::with_capacity(buffers.len() + 1);
-        entries.push(wgpu::BindGroupEntry { binding: 0, resource: params.as_entire_binding() });
-        entries.extend(buffers.iter().map(|bound| wgpu::BindGroupEntry {
-            binding: bound.binding.index,
-            resource: wgpu::BindingResource::Buffer(bound.buffer.clone()),
-        }));
-        let bind_group = gpu.device().create_bind_group(&wgpu::BindGroupDescriptor {
-            label: Some(kernel.name),
-            layout: &pipeline.layout,
-            entries: &entries,
-        });
-        self.steps.push(Step { pipeline: pipeline.pipeline, bind_group, workgroups });
+        for first_image in (0..images).step_by(limit as usize) {
+            let params = Params { grid_width: width, first_image, ..params };
+            let params = constants(gpu, "seghead params", bytemuck::bytes_of(&params))?;
+            let mut entries = Vec::with_capacity(buffers.len() + 1);
+            entries.push(wgpu::BindGroupEntry { binding: 0, resource: params.as_entire_binding() });
+            entries.extend(buffers.iter().map(|bound| wgpu::BindGroupEntry {
+                binding: bound.binding.index,
+                resource: wgpu::BindingResource::Buffer(bound.buffer.clone()),
+            }));
+            let bind_group = gpu.device().create_bind_group(&wgpu::BindGroupDescriptor {
+                label: Some(kernel.name),
+                layout: &pipeline.layout,
+                entries: &entries,
+            });
+            let workgroups = [width, height, limit.min(images - first_image)];
+            self.steps.push(Step { pipeline: pipeline.pipeline.clone(), bind_group, workgroups });
+        }
         Ok(())
     }
 
@@ -193,7 +212,10 @@ pub(crate) fn constants(gpu: &Gpu, what: &'static str, bytes: &[u8]) -> Result<w
         usage: BufferUsages::STORAGE,
         mapped_at_creation: true,
     });
-    buffer.get_mapped_range_mut(..)?.copy_from_slice(bytes);
+    // Where the device was lost or destroyed.
+    let mut mapped = buffer.get_mapped_range_mut(..).map_err(|error| Error::Device(one_line(&error)))?;
+    mapped.copy_from_slice(bytes);
+    drop(mapped);
     buffer.unmap();
     Ok(buffer)
 }

@@ -51,6 +51,29 @@ pub enum Error {
         limit: u64,
     },
 
+    /// A rectangle reaches beyond the pixels that it is taken from.
+    #[error(
+        "rectangle: expected one inside {height} × {width} pixels, found {} × {} from row {}, column {}",
+        .found[2], .found[3], .found[0], .found[1]
+    )]
+    Rectangle {
+        /// Rows that there are.
+        height: u32,
+        /// Columns that there are.
+        width: u32,
+        /// First row, first column, rows and columns of the rectangle.
+        found: [u32; 4],
+    },
+
+    /// Rows are closer than they are long.
+    #[error("row stride: expected at least {row} elements, found {found}")]
+    Stride {
+        /// Elements of a row.
+        row: u32,
+        /// The stride that was given.
+        found: u32,
+    },
+
     /// A slice on the host, or a vector of parameters, has the wrong number of elements.
     #[error("{what}: expected {expected} elements, found {found}")]
     Length {
@@ -141,6 +164,10 @@ pub enum Error {
         classes: u32,
     },
 
+    /// What reads the logits for [`Input::reader`](crate::Input::reader) failed.
+    #[error("the logits cannot be read: {0}")]
+    Input(std::io::Error),
+
     /// The device has no memory for a buffer of this size.
     #[error("out of memory: {bytes} bytes for {what}")]
     OutOfMemory {
@@ -155,11 +182,11 @@ pub enum Error {
     Device(String),
 
     /// A staging buffer could not be mapped, for example because the device was lost.
-    #[error("read-back failed: {0}")]
+    #[error("read-back failed: {}", one_line(.0))]
     Map(#[from] wgpu::BufferAsyncError),
 
     /// The mapped bytes of a staging buffer could not be viewed.
-    #[error("read-back failed: {0}")]
+    #[error("read-back failed: {}", one_line(.0))]
     MapRange(#[from] wgpu::MapRangeError),
 
     /// The device stopped before it had called back.
@@ -169,6 +196,12 @@ pub enum Error {
     /// Waiting for the device failed.
     #[error("waiting for the device failed: {0}")]
     Poll(#[from] wgpu::PollError),
+}
+
+/// What wgpu says, which may be several lines, in one.
+pub(crate) fn one_line(error: &impl ToString) -> String {
+    let text = error.to_string();
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 fn no_adapter(tried: Backends, name: Option<&str>, found: &[String]) -> String {

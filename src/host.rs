@@ -1,13 +1,20 @@
 //! From slices on the host to results on the host: upload, record, submit, read back.
 //!
-//! What is too big to bind is split into bands of pixels, which the operators treat like small images, and goes
-//! through the same buffers one band after another.
+//! What is too big goes through the GPU in bands of pixels, which the operators treat like small images. Two bands are on
+//! their way at a time, each with buffers of its own: while the GPU computes one, the host writes the next and takes the
+//! results of the one before. A band has at most 32 MiB of logits and 32 MiB of results, and as much again for the
+//! staging of either, so that with two of them 256 MiB of GPU memory are in use, whatever the size of the tensor; more
+//! only where four pixels, or the rows that an upsampled row reads, take more than that.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 
-use wgpu::{Buffer, BufferBinding, BufferUsages};
+use wgpu::{Buffer, BufferBinding, BufferUsages, PollType};
 
-use crate::{Dispatch, Error, Gpu, Logits, Readback};
+use crate::bands::Band;
+use crate::error::one_line;
+use crate::readback::Mapping;
+use crate::{Dispatch, Error, Gpu, Input, Logits, Readback};
 
 /// Who polls the device while a result is awaited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,19 +25,8 @@ pub(crate) enum Waiting {
     Block,
 }
 
-/// Most bytes of logits that are on the GPU at once; as many again for results that are as large.
-const BAND_BYTES: u64 = 128 << 20;
-
-/// Most bytes that one buffer of a band may have on this device.
-pub(crate) fn band_limit(gpu: &Gpu) -> u64 {
-    let limits = gpu.limits();
-    BAND_BYTES.min(limits.max_storage_buffer_binding_size).min(limits.max_buffer_size)
-}
-
-/// Most bytes of an f32 map of a band of which `maps` go through one staging buffer.
-pub(crate) fn map_limit(gpu: &Gpu, maps: u64) -> u64 {
-    band_limit(gpu).min(gpu.limits().max_buffer_size / maps)
-}
+/// Bands that are on their way at a time.
+const SLOTS: usize = 2;
 
 /// Runs `work`, and returns what the device holds against it: on one that was lost or destroyed, everything.
 pub(crate) async fn checked<R>(gpu: &Gpu, work: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
@@ -38,7 +34,7 @@ pub(crate) async fn checked<R>(gpu: &Gpu, work: impl FnOnce() -> Result<R, Error
     let result = work();
     match scope.pop().await {
         None => result,
-        Some(error) => Err(Error::Device(error.to_string().replace('\n', " "))),
+        Some(error) => Err(Error::Device(one_line(&error))),
     }
 }
 
@@ -67,158 +63,199 @@ pub(crate) fn check_length(what: &'static str, expected: u64, found: usize) -> R
     if found == expected { Ok(()) } else { Err(Error::Length { what, expected, found }) }
 }
 
-/// Elements of `logits` on the host, where there is no padding.
-pub(crate) fn packed_elements(logits: &Logits) -> u64 {
-    u64::from(logits.images()) * u64::from(logits.classes()) * u64::from(logits.pixels())
-}
-
-/// A run of pixels of one image, or a whole batch: what is on the GPU at once.
-pub(crate) struct Band {
-    /// The first image.
-    pub image: u32,
-    /// The first pixel of that image.
-    pub pixel: u32,
-    /// The shape of the band, padded.
-    pub logits: Logits,
-}
-
-impl Band {
-    /// Index of the band's first pixel among the pixels of all images.
-    pub fn position(&self, whole: &Logits) -> usize {
-        self.image as usize * whole.pixels() as usize + self.pixel as usize
+/// The logits of a `run` function: how they lie on the host, with the type of elements that they have.
+pub(crate) fn logits_of(logits: &Logits, input: &Input<'_>) -> Result<Logits, Error> {
+    let logits = logits.on_host()?.with_element_type(input.element_type());
+    let (expected, found) = (logits.len().into(), input.elements());
+    if found != expected {
+        return Err(Error::Length { what: "logits", expected, found });
     }
+    Ok(logits)
+}
 
-    /// The runs of neighbouring elements that the band has in common with the packed elements of `whole`.
-    fn runs(&self, whole: &Logits) -> Runs {
-        let shape = self.logits;
-        let (pixels, classes) = (shape.pixels() as usize, shape.classes() as usize);
-        // Classes last, an image is one run; else a class plane is.
-        let (runs_of_image, length, stride) = match shape.is_classes_last() {
-            true => (1, pixels * classes, pixels * classes),
-            false => (classes, pixels, shape.plane_stride() as usize),
+/// Most bytes that buffers of the bands have on the GPU.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sizes {
+    pub logits: u64,
+    /// What an operator uploads beside the logits.
+    pub uploads: Vec<(&'static str, u64)>,
+    pub outputs: Vec<(&'static str, u64)>,
+}
+
+/// The buffers of a band on its way.
+pub(crate) struct Slot {
+    pub logits: Buffer,
+    pub uploads: Vec<Buffer>,
+    pub outputs: Vec<Buffer>,
+    readback: Readback,
+}
+
+impl Slot {
+    fn new(gpu: &Gpu, sizes: &Sizes) -> Result<Self, Error> {
+        let (read, write) =
+            (BufferUsages::STORAGE | BufferUsages::COPY_DST, BufferUsages::STORAGE | BufferUsages::COPY_SRC);
+        let create = |list: &[(&'static str, u64)], usage| -> Result<Vec<_>, Error> {
+            list.iter().map(|&(what, bytes)| create_buffer(gpu, what, bytes, usage)).collect()
         };
-        let whole_length = whole.pixels() as usize * (length / pixels);
-        let first = self.image as usize * runs_of_image * whole_length + self.pixel as usize * (length / pixels);
-        Runs { count: shape.images() as usize * runs_of_image, length, stride, first, whole_length }
+        Ok(Self {
+            logits: create_buffer(gpu, "logits", sizes.logits, read)?,
+            uploads: create(&sizes.uploads, read)?,
+            outputs: create(&sizes.outputs, write)?,
+            readback: Readback::new(gpu, sizes.outputs.iter().map(|(_, bytes)| bytes).sum())?,
+        })
     }
 }
 
-/// Runs of elements that a band shares with the whole tensor.
-struct Runs {
-    count: usize,
-    /// Elements of a run.
-    length: usize,
-    /// Elements from one run to the next in the band, padding included.
-    stride: usize,
-    /// Where the first run starts in the whole tensor.
-    first: usize,
-    /// Elements from one run to the next in the whole tensor.
-    whole_length: usize,
-}
-
-impl Runs {
-    /// Where each run starts in the whole tensor and in the band.
-    fn starts(&self) -> impl Iterator<Item = (usize, usize)> {
-        (0..self.count).map(|run| (self.first + run * self.whole_length, run * self.stride))
+impl Slot {
+    /// The logits, and the tensor that is made of them.
+    pub fn tensors(&self) -> [BufferBinding<'_>; 2] {
+        [self.logits.as_entire_buffer_binding(), self.outputs[0].as_entire_buffer_binding()]
     }
 }
 
-/// Splits `logits` into bands that this device can bind, with `maps` f32 maps of results.
-pub(crate) fn bands(gpu: &Gpu, logits: &Logits, maps: u64) -> Result<Vec<Band>, Error> {
-    let (limit, map_limit) = (band_limit(gpu), map_limit(gpu, maps));
-    let whole = logits.padded()?;
-    let images = gpu.limits().max_compute_workgroups_per_dimension;
-    if whole.bytes() <= limit && whole.map().bytes(32) <= map_limit && whole.images() <= images {
-        return Ok(vec![Band { image: 0, pixel: 0, logits: whole }]);
-    }
-    let bytes_of_group = u64::from(logits.classes()) * 16;
-    // The result is bounded by the pixels of an image, which are counted in 32 bits.
-    let most = (limit / bytes_of_group).min(map_limit / 16).min(u64::from(u32::MAX / 4)) as u32 * 4;
-    if most == 0 {
-        return Err(Error::Limit { what: "bytes of the logits of four pixels", needed: bytes_of_group, limit });
-    }
-    let mut bands = Vec::new();
-    for image in 0..logits.images() {
-        let mut pixel = 0;
-        while pixel < logits.pixels() {
-            let pixels = most.min(logits.pixels() - pixel);
-            let logits = logits.resized(1, 1, pixels)?.padded()?;
-            bands.push(Band { image, pixel, logits });
-            pixel += pixels;
-        }
-    }
-    Ok(bands)
+/// What an operator makes of each band.
+pub(crate) trait Bands {
+    /// The part of the logits that band `i` reads, and its shape on the GPU.
+    fn band(&self, i: usize) -> Result<(Band, Logits), Error>;
+
+    /// The work of band `i`, whose logits are in the slot, and how many bytes of each output it writes.
+    fn prepare(&mut self, i: usize, slot: &Slot) -> Result<(Dispatch, Vec<u64>), Error>;
+
+    /// Takes the bytes of each output of band `i`. Bands come in their order.
+    fn take(&mut self, i: usize, outputs: &[&[u8]]) -> Result<(), Error>;
 }
 
-/// Splits `whole`, one image of one class, into bands of whole rows that this device can bind.
-pub(crate) fn bands_of_rows(gpu: &Gpu, whole: &Logits) -> Result<Vec<Band>, Error> {
-    let (limit, bytes_of_row) = (band_limit(gpu), u64::from(whole.width()) * 4);
-    let most = (limit / bytes_of_row).min(whole.height().into()) as u32;
-    if most == 0 {
-        return Err(Error::Limit { what: "bytes of a row of the logits", needed: bytes_of_row, limit });
-    }
-    let rows = (0..whole.height()).step_by(most as usize);
-    rows.map(|row| {
-        let logits = Logits::chw(1, most.min(whole.height() - row), whole.width())?;
-        Ok(Band { image: 0, pixel: row * whole.width(), logits })
-    })
-    .collect()
-}
-
-/// Copies a band of `data`, the packed elements of `whole`, into `buffer`.
-pub(crate) fn upload(gpu: &Gpu, buffer: &Buffer, whole: &Logits, band: &Band, data: &[f32]) {
-    let runs = band.runs(whole);
-    if runs.count * runs.stride == data.len() {
-        gpu.queue().write_buffer(buffer, 0, bytemuck::cast_slice(data));
-        return;
-    }
-    let Some(size) = wgpu::BufferSize::new(band.logits.bytes()) else { return };
-    // None where the queue has no staging memory: the device reports that itself.
-    let Some(mut staging) = gpu.queue().write_buffer_with(buffer, 0, size) else { return };
-    let padding = (runs.stride - runs.length) * 4;
-    for (start, at) in runs.starts() {
-        let end = (at + runs.length) * 4;
-        staging.slice(at * 4..end).copy_from_slice(bytemuck::cast_slice(&data[start..start + runs.length]));
-        staging.slice(end..end + padding).copy_from_slice(&[0; 12][..padding]);
-    }
-}
-
-/// Records with `record`, submits, and hands the bytes of `outputs` to `view`, one slice an output.
-pub(crate) async fn submit_and_read<R>(
+/// Sends `count` bands through the GPU.
+pub(crate) async fn stream(
     gpu: &Gpu,
     waiting: Waiting,
-    readback: &mut Readback,
-    dispatch: &Dispatch,
-    outputs: &[(&Buffer, u64)],
-    view: impl FnOnce(&[&[u8]]) -> R,
-) -> Result<R, Error> {
-    let submit = || {
-        let label = Some("seghead");
-        let mut encoder = gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label });
-        dispatch.record(&mut encoder);
-        let mut at = 0;
-        for (buffer, bytes) in outputs {
-            readback.record_at(&mut encoder, buffer.as_entire_buffer_binding(), at, *bytes)?;
-            at += bytes;
+    whole: &Logits,
+    input: &mut Input<'_>,
+    (count, sizes): (usize, Sizes),
+    bands: &mut impl Bands,
+) -> Result<(), Error> {
+    let mut slots = Vec::with_capacity(SLOTS.min(count));
+    let mut on_their_way = VecDeque::with_capacity(SLOTS);
+    for i in 0..count {
+        if slots.len() < SLOTS.min(count) {
+            slots.push(Slot::new(gpu, &sizes)?);
         }
-        gpu.queue().submit([encoder.finish()]);
-        Ok(())
-    };
-    checked(gpu, submit).await?;
-    let mapping = readback.map();
-    if waiting == Waiting::Block {
-        gpu.wait()?;
+        if on_their_way.len() == SLOTS {
+            finish(gpu, waiting, bands, &mut on_their_way).await?;
+        }
+        let slot = &mut slots[i % SLOTS];
+        let (band, shape) = bands.band(i)?;
+        let prepare = || {
+            upload(gpu, &slot.logits, input, (whole, &band), &shape)?;
+            bands.prepare(i, slot)
+        };
+        let (dispatch, bytes) = checked(gpu, prepare).await?;
+        let submit = || {
+            let label = Some("seghead");
+            let mut encoder = gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label });
+            dispatch.record(&mut encoder);
+            let mut at = 0;
+            for (buffer, &bytes) in slot.outputs.iter().zip(&bytes) {
+                slot.readback.record_at(&mut encoder, buffer.as_entire_buffer_binding(), at, bytes)?;
+                at += bytes;
+            }
+            Ok(gpu.queue().submit([encoder.finish()]))
+        };
+        let submission = checked(gpu, submit).await?;
+        on_their_way.push_back(OnItsWay { band: i, submission, mapping: slot.readback.map(), bytes });
     }
-    let split = |mut bytes: &[u8]| {
-        let mut slices = Vec::with_capacity(outputs.len());
-        for (_, length) in outputs {
-            let (slice, rest) = bytes.split_at(*length as usize);
-            slices.push(slice);
-            bytes = rest;
+    while !on_their_way.is_empty() {
+        finish(gpu, waiting, bands, &mut on_their_way).await?;
+    }
+    Ok(())
+}
+
+/// A band that was submitted.
+struct OnItsWay {
+    band: usize,
+    submission: wgpu::SubmissionIndex,
+    mapping: Mapping,
+    bytes: Vec<u64>,
+}
+
+/// Waits for the band that was submitted first, and hands its results over.
+async fn finish(
+    gpu: &Gpu,
+    waiting: Waiting,
+    bands: &mut impl Bands,
+    on_their_way: &mut VecDeque<OnItsWay>,
+) -> Result<(), Error> {
+    let Some(OnItsWay { band, submission, mapping, bytes }) = on_their_way.pop_front() else { return Ok(()) };
+    if waiting == Waiting::Block {
+        gpu.device().poll(PollType::Wait { submission_index: Some(submission), timeout: None })?;
+    }
+    let split = |mut mapped: &[u8]| {
+        let mut outputs = Vec::with_capacity(bytes.len());
+        for &length in &bytes {
+            let (output, rest) = mapped.split_at(length as usize);
+            outputs.push(output);
+            mapped = rest;
         }
-        view(&slices)
+        bands.take(band, &outputs)
     };
-    mapping.view(split).await
+    mapping.view(split).await?
+}
+
+/// Copies a band of `input`, the elements of `whole`, into `buffer` as `shape` says.
+fn upload(
+    gpu: &Gpu,
+    buffer: &Buffer,
+    input: &mut Input<'_>,
+    (whole, band): (&Logits, &Band),
+    shape: &Logits,
+) -> Result<(), Error> {
+    let Some(size) = wgpu::BufferSize::new(shape.bytes()) else { return Ok(()) };
+    // None where the queue has no staging memory: the device reports that itself.
+    let Some(mut staging) = gpu.queue().write_buffer_with(buffer, 0, size) else { return Ok(()) };
+    let element = shape.element_type().size() as usize;
+    let mut end = 0;
+    for (from, to, count) in runs(whole, band, shape) {
+        let at = to * element;
+        // Padding before this run; it is never more than a few elements.
+        staging.slice(end..at).fill(0);
+        input.copy(from, count, |start, bytes| {
+            staging.slice(at + start..at + start + bytes.len()).copy_from_slice(bytes);
+        })?;
+        end = at + count * element;
+    }
+    staging.slice(end..shape.bytes() as usize).fill(0);
+    Ok(())
+}
+
+/// The runs of neighbouring elements that a band has in common with the tensor `whole`: where each starts in either, and
+/// its length.
+pub(crate) fn runs(whole: &Logits, band: &Band, shape: &Logits) -> Vec<(u64, usize, usize)> {
+    // The classes of a pixel are neighbours, or the pixels of a plane.
+    let (planes, pixel) = if whole.is_classes_last() { (1, whole.classes()) } else { (whole.classes(), 1) };
+    let part = band.of(whole);
+    let mut runs = Vec::new();
+    for image in 0..band.images {
+        for plane in 0..planes {
+            let from = part.offset() + image * whole.image_stride() + plane * whole.plane_stride();
+            let to = image * shape.image_stride() + plane * shape.plane_stride();
+            if whole.is_flat() {
+                runs.push((from.into(), to as usize, (band.height * band.width * pixel) as usize));
+                continue;
+            }
+            // A run of pixels, or rows, which may begin in the middle of a row.
+            let (first, count) = (band.pixel % whole.width(), band.height * band.width);
+            let mut done = 0;
+            while done < count {
+                let position = first + done;
+                let (row, column) = (position / whole.width(), position % whole.width());
+                let length = (whole.width() - column).min(count - done);
+                let from = from - first * pixel + row * whole.row_stride() + column * pixel;
+                runs.push((from.into(), (to + done * pixel) as usize, (length * pixel) as usize));
+                done += length;
+            }
+        }
+    }
+    runs
 }
 
 /// Bytes from the GPU as numbers, copied only where they are not aligned for that.
@@ -229,36 +266,52 @@ pub(crate) fn numbers<T: bytemuck::Pod>(bytes: &[u8]) -> Cow<'_, [T]> {
     }
 }
 
-/// Runs an operator from a tensor to a tensor of the same shape, band by band.
+/// Runs an operator from a tensor to a tensor of the same sizes that lies as `result` says, band by band.
 pub(crate) async fn map_tensor(
     gpu: &Gpu,
-    logits: &Logits,
-    bands: &[Band],
-    data: &[f32],
     waiting: Waiting,
-    dispatch: impl Fn(&Logits, BufferBinding<'_>, BufferBinding<'_>) -> Result<Dispatch, Error>,
+    (whole, result): (&Logits, &Logits),
+    input: &mut Input<'_>,
+    bands: &[Band],
+    dispatch: impl Fn(&Logits, &Slot) -> Result<Dispatch, Error>,
 ) -> Result<Vec<f32>, Error> {
-    check_length("logits", packed_elements(logits), data.len())?;
-    let bytes = bands.iter().map(|band| band.logits.bytes()).max().unwrap_or(0);
-    let input = create_buffer(gpu, "logits", bytes, BufferUsages::STORAGE | BufferUsages::COPY_DST)?;
-    let output = create_buffer(gpu, "output", bytes, BufferUsages::STORAGE | BufferUsages::COPY_SRC)?;
-    let mut readback = Readback::new(gpu, bytes)?;
-    let mut result = vec![0.0; data.len()];
+    let (mut logits, mut output) = (0, 0);
     for band in bands {
-        let shape = &band.logits;
-        let prepare = || {
-            upload(gpu, &input, logits, band, data);
-            dispatch(shape, input.as_entire_buffer_binding(), output.as_entire_buffer_binding())
-        };
-        let work = checked(gpu, prepare).await?;
-        submit_and_read(gpu, waiting, &mut readback, &work, &[(&output, shape.bytes())], |bytes| {
-            let padded = numbers::<f32>(bytes[0]);
-            let runs = band.runs(logits);
-            for (start, at) in runs.starts() {
-                result[start..start + runs.length].copy_from_slice(&padded[at..at + runs.length]);
-            }
-        })
-        .await?;
+        let shape = band.shape(whole)?;
+        logits = logits.max(shape.bytes());
+        output = output.max(shape.output().bytes());
     }
-    Ok(result)
+    let sizes = Sizes { logits, uploads: Vec::new(), outputs: vec![("output", output)] };
+    let values = vec![0.0; result.len() as usize];
+    let mut work = Tensors { whole, result, bands, dispatch, values };
+    stream(gpu, waiting, whole, input, (bands.len(), sizes), &mut work).await?;
+    Ok(work.values)
+}
+
+struct Tensors<'a, D> {
+    whole: &'a Logits,
+    result: &'a Logits,
+    bands: &'a [Band],
+    dispatch: D,
+    values: Vec<f32>,
+}
+
+impl<D: Fn(&Logits, &Slot) -> Result<Dispatch, Error>> Bands for Tensors<'_, D> {
+    fn band(&self, i: usize) -> Result<(Band, Logits), Error> {
+        Ok((self.bands[i], self.bands[i].shape(self.whole)?))
+    }
+
+    fn prepare(&mut self, i: usize, slot: &Slot) -> Result<(Dispatch, Vec<u64>), Error> {
+        let shape = self.bands[i].shape(self.whole)?;
+        Ok(((self.dispatch)(&shape, slot)?, vec![shape.output().bytes()]))
+    }
+
+    fn take(&mut self, i: usize, outputs: &[&[u8]]) -> Result<(), Error> {
+        let padded = numbers::<f32>(outputs[0]);
+        for (to, from, count) in runs(self.result, &self.bands[i], &self.bands[i].shape(self.whole)?) {
+            let to = to as usize;
+            self.values[to..to + count].copy_from_slice(&padded[from..from + count]);
+        }
+        Ok(())
+    }
 }

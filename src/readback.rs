@@ -99,25 +99,25 @@ impl Readback {
     }
 
     /// Asks for the mapping; whoever polls the device next completes it.
-    pub(crate) fn map(&mut self) -> Mapping<'_> {
+    pub(crate) fn map(&mut self) -> Mapping {
         let (sender, receiver) = oneshot_channel();
         self.staging.map_async(MapMode::Read, .., move |result| {
             // The receiver may be gone: its future was dropped.
             let _ = sender.send(result);
         });
-        Mapping { staging: &self.staging, receiver, asked: true }
+        Mapping { staging: self.staging.clone(), receiver, asked: true }
     }
 }
 
 /// A mapping of the staging buffer that was asked for, given back when dropped, at whatever stage.
-pub(crate) struct Mapping<'a> {
-    staging: &'a wgpu::Buffer,
+pub(crate) struct Mapping {
+    staging: wgpu::Buffer,
     receiver: OneshotReceiver<Result<(), BufferAsyncError>>,
     /// Whether there is something to give back; wgpu takes it ill where mapping has failed.
     asked: bool,
 }
 
-impl Mapping<'_> {
+impl Mapping {
     pub async fn view<R>(mut self, view: impl FnOnce(&[u8]) -> R) -> Result<R, Error> {
         let mapped = self.receiver.receive().await.ok_or(Error::Abandoned)?;
         self.asked = mapped.is_ok();
@@ -126,7 +126,7 @@ impl Mapping<'_> {
     }
 }
 
-impl Drop for Mapping<'_> {
+impl Drop for Mapping {
     fn drop(&mut self) {
         if self.asked {
             self.staging.unmap();

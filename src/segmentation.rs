@@ -1,9 +1,11 @@
-use wgpu::{Buffer, BufferBinding, BufferUsages};
+use wgpu::{Buffer, BufferBinding};
 
+use crate::bands::Band;
 use crate::dispatch::Bound;
-use crate::host::{self, Waiting, numbers};
+use crate::host::{self, Bands, Sizes, Slot, Waiting, numbers};
 use crate::kernel::{Scores, binding};
-use crate::{Dispatch, Error, Gpu, LabelType, Map, Readback};
+use crate::map::MapPart;
+use crate::{Dispatch, Error, Gpu, Input, LabelType, Logits, Map};
 
 /// The buffers that [`Argmax`](crate::Argmax) and [`Segment`](crate::Segment) write: labels, and scores if wanted.
 ///
@@ -49,13 +51,21 @@ impl<'a> Outputs<'a> {
         Scores { confidence: self.confidence.is_some(), margin: self.margin.is_some(), entropy: self.entropy.is_some() }
     }
 
-    pub(crate) fn bind<'b>(&'b self, gpu: &'b Gpu, map: &Map, labels: LabelType) -> Result<[Bound<'b>; 4], Error> {
+    /// Binds `part` of the buffers, which have the geometry of `map`.
+    pub(crate) fn bind<'b>(
+        &'b self,
+        gpu: &'b Gpu,
+        map: &Map,
+        labels: LabelType,
+        part: &MapPart,
+    ) -> Result<[Bound<'b>; 4], Error> {
         let score = |binding, buffer: &Option<BufferBinding<'b>>| match buffer {
-            Some(buffer) => Bound::new(gpu, binding, buffer.clone(), map.bytes(32)),
+            Some(buffer) => Bound::part(gpu, binding, buffer.clone(), map.bytes(32), part.bytes(32)),
             None => Ok(Bound::placeholder(gpu, binding)),
         };
+        let bits = labels.bits();
         Ok([
-            Bound::new(gpu, binding::LABELS, self.labels.clone(), map.bytes(labels.bits()))?,
+            Bound::part(gpu, binding::LABELS, self.labels.clone(), map.bytes(bits), part.bytes(bits))?,
             score(binding::CONFIDENCE, &self.confidence)?,
             score(binding::MARGIN, &self.margin)?,
             score(binding::ENTROPY, &self.entropy)?,
@@ -141,58 +151,80 @@ impl Segmentation {
     }
 }
 
-/// The GPU side of a [`Segmentation`] for the one-shot functions, large enough for every band.
-pub(crate) struct MapBuffers {
-    label_type: LabelType,
-    labels: Buffer,
-    /// Confidence, margin, entropy.
-    scores: [Option<Buffer>; 3],
-    readback: Readback,
+/// A band of the logits and the map of its results.
+pub(crate) struct Part {
+    pub band: Band,
+    /// The shape of the band on the GPU.
+    pub shape: Logits,
+    pub map: Map,
 }
 
-impl MapBuffers {
-    /// For maps of at most `bytes` bytes in f32.
-    pub fn new(gpu: &Gpu, bytes: u64, label_type: LabelType, wanted: Scores) -> Result<Self, Error> {
-        let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC;
-        let label_bytes = bytes * u64::from(label_type.bits()) / 32;
-        let labels = host::create_buffer(gpu, "labels", label_bytes, usage)?;
-        let score = |what, wanted: bool| wanted.then(|| host::create_buffer(gpu, what, bytes, usage)).transpose();
-        let scores = [
-            score("confidence", wanted.confidence)?,
-            score("margin", wanted.margin)?,
-            score("entropy", wanted.entropy)?,
-        ];
-        let staging = label_bytes + scores.iter().flatten().map(Buffer::size).sum::<u64>();
-        Ok(Self { label_type, labels, scores, readback: Readback::new(gpu, staging)? })
+/// Runs an operator that writes labels and scores, part by part: `dispatch` gets the index of the part, the shape and
+/// the buffer of its logits, and the buffers to write.
+pub(crate) async fn run(
+    gpu: &Gpu,
+    waiting: Waiting,
+    (logits, input): (&Logits, &mut Input<'_>),
+    parts: &[Part],
+    (label_type, scores): (LabelType, Scores),
+    pixels: usize,
+    dispatch: impl Fn(usize, &Logits, BufferBinding<'_>, Outputs<'_>) -> Result<Dispatch, Error>,
+) -> Result<Segmentation, Error> {
+    let most = |bytes: &dyn Fn(&Part) -> u64| parts.iter().map(bytes).max().unwrap_or(0);
+    let mut outputs = vec![("labels", most(&|part| part.map.bytes(label_type.bits())))];
+    let score_bytes = most(&|part| part.map.bytes(32));
+    let wanted = [("confidence", scores.confidence), ("margin", scores.margin), ("entropy", scores.entropy)];
+    outputs.extend(wanted.iter().filter(|(_, wanted)| *wanted).map(|&(what, _)| (what, score_bytes)));
+    let sizes = Sizes { logits: most(&|part| part.shape.bytes()), uploads: Vec::new(), outputs };
+    let result = Segmentation::with_capacity(label_type, scores, pixels);
+    let mut maps = Maps { parts, label_type, scores, dispatch, result };
+    host::stream(gpu, waiting, logits, input, (parts.len(), sizes), &mut maps).await?;
+    Ok(maps.result)
+}
+
+struct Maps<'a, D> {
+    parts: &'a [Part],
+    label_type: LabelType,
+    scores: Scores,
+    dispatch: D,
+    result: Segmentation,
+}
+
+impl<D> Bands for Maps<'_, D>
+where
+    D: Fn(usize, &Logits, BufferBinding<'_>, Outputs<'_>) -> Result<Dispatch, Error>,
+{
+    fn band(&self, i: usize) -> Result<(Band, Logits), Error> {
+        Ok((self.parts[i].band, self.parts[i].shape))
     }
 
-    pub fn outputs(&self) -> Outputs<'_> {
-        let [confidence, margin, entropy] =
-            self.scores.each_ref().map(|buffer| buffer.as_ref().map(Buffer::as_entire_buffer_binding));
-        Outputs { labels: self.labels.as_entire_buffer_binding(), confidence, margin, entropy }
+    fn prepare(&mut self, i: usize, slot: &Slot) -> Result<(Dispatch, Vec<u64>), Error> {
+        let Part { shape, map, .. } = &self.parts[i];
+        let mut buffers = slot.outputs.iter().map(Buffer::as_entire_buffer_binding);
+        let mut next = |wanted: bool| if wanted { buffers.next() } else { None };
+        let logits = slot.logits.as_entire_buffer_binding();
+        let Some(labels) = next(true) else { return Ok((Dispatch::new(), Vec::new())) };
+        let outputs = Outputs {
+            labels,
+            confidence: next(self.scores.confidence),
+            margin: next(self.scores.margin),
+            entropy: next(self.scores.entropy),
+        };
+        let mut bytes = vec![map.bytes(32); slot.outputs.len()];
+        bytes[0] = map.bytes(self.label_type.bits());
+        Ok(((self.dispatch)(i, shape, logits, outputs)?, bytes))
     }
 
-    /// Submits `work`, which writes these buffers with the geometry of `map`, and appends the maps to `result`.
-    pub async fn read(
-        &mut self,
-        gpu: &Gpu,
-        waiting: Waiting,
-        work: &Dispatch,
-        map: &Map,
-        result: &mut Segmentation,
-    ) -> Result<(), Error> {
-        let mut outputs = vec![(&self.labels, map.bytes(self.label_type.bits()))];
-        outputs.extend(self.scores.iter().flatten().map(|buffer| (buffer, map.bytes(32))));
-        host::submit_and_read(gpu, waiting, &mut self.readback, work, &outputs, |bytes| {
-            match &mut result.labels {
-                Labels::U8(labels) => map.unpad_into(bytes[0], labels),
-                Labels::U32(labels) => map.unpad_into(&numbers(bytes[0]), labels),
-            }
-            let scores = [&mut result.confidence, &mut result.margin, &mut result.entropy];
-            for (score, bytes) in scores.into_iter().flatten().zip(&bytes[1..]) {
-                map.unpad_into(&numbers(bytes), score);
-            }
-        })
-        .await
+    fn take(&mut self, i: usize, outputs: &[&[u8]]) -> Result<(), Error> {
+        let map = &self.parts[i].map;
+        match &mut self.result.labels {
+            Labels::U8(labels) => map.unpad_into(outputs[0], labels),
+            Labels::U32(labels) => map.unpad_into(&numbers(outputs[0]), labels),
+        }
+        let scores = [&mut self.result.confidence, &mut self.result.margin, &mut self.result.entropy];
+        for (score, bytes) in scores.into_iter().flatten().zip(&outputs[1..]) {
+            map.unpad_into(&numbers(bytes), score);
+        }
+        Ok(())
     }
 }

@@ -1,20 +1,34 @@
-// What every kernel shares. In front of it stand the constants of the specialisation; behind it an access prelude
-// (load, load_one, store), a label prelude (Labels, pack_labels, unpack_labels), statistics.wgsl, best.wgsl and the
-// kernel.
+// What every kernel shares. In front of it stand the constants of the specialisation; behind it a load and a store
+// prelude, a label prelude (Labels, pack_labels, unpack_labels), statistics.wgsl, best.wgsl and the kernel.
 //
-// A *group* is four neighbouring pixels of one image: lane k of a vec4 is pixel 4 · group + k.
+// A *group* is up to four neighbouring pixels of one row: lane k of a vec4 is its pixel k. Where the rows of an image
+// follow one another without a gap, all of the image counts as one row.
 
 struct Params {
   classes: u32,        // C
-  pixels: u32,         // H · W of one image
+  row_pixels: u32,     // pixels of a row
+  row_groups: u32,     // groups of a row
+  groups: u32,         // groups of an image
   plane_stride: u32,   // elements from one class plane to the next
   pixel_stride: u32,   // elements from one pixel to the next: 1, or C where the classes of a pixel are neighbours
+  row_stride: u32,     // elements from one row to the next
   image_stride: u32,   // elements from one image to the next
-  elements: u32,       // elements of the tensor in all, padding included
-  map_stride: u32,     // pixels from one image of a map to the next, a multiple of 4
+  offset: u32,         // the element of the logits that the first image starts with
+  out_plane_stride: u32, // the same five of a tensor that is written
+  out_pixel_stride: u32,
+  out_row_stride: u32,
+  out_image_stride: u32,
+  out_offset: u32,
+  elements: u32,       // elements that are bound, padding included
+  first_image: u32,    // the image of the first workgroup
+  map_groups: u32,     // groups from one image of a map to the next
+  map_offset: u32,     // the group of a map that the first image starts with
   grid_width: u32,     // workgroups in x: above the limit of one dimension they go on in y
-  rows: u32,           // rows of a tensor that is normalised along them
-  partials: u32,       // partial sums that a reduction reads
+  rows: u32,           // rows of a plane, of a tensor that is normalised along them
+  pixels: u32,         // pixels of an image
+  first_pixel: u32,    // the pixel of the whole batch that the first image starts with
+  partials: u32,       // partial sums that a reduction reads, or that one image leaves
+  partials_offset: u32, // the first of them
   reduction: u32,      // what a reduction returns: 0 the sum, 1 the mean
   ignore_index: u32,
   has_ignore_index: u32,
@@ -29,7 +43,6 @@ struct Params {
   out_height: u32,     // rows of the result
   out_width: u32,
   out_row: u32,        // the row of the whole result that it starts with
-  out_row_stride: u32, // pixels from one row of the result to the next, a multiple of 4
   y_numerator: u32,
   y_offset: i32,
   y_denominator: u32,
@@ -54,6 +67,44 @@ fn class_count() -> u32 {
 // The position of an invocation among all of its image.
 fn invocation(workgroup: vec3<u32>, local: u32) -> u32 {
   return (workgroup.y * params.grid_width + workgroup.x) * WORKGROUP + local;
+}
+
+fn image_of(workgroup: vec3<u32>) -> u32 {
+  return workgroup.z + params.first_image;
+}
+
+// Where the first pixel of a group lies.
+struct Place {
+  element: u32, // its first class in the logits
+  pixel: u32,   // its index in the image
+  left: u32,    // pixels of the row from here on: above 3 the group is full
+}
+
+fn row_of(group: u32) -> u32 {
+  if params.groups == params.row_groups {
+    return 0u;
+  }
+  return group / params.row_groups;
+}
+
+fn place_of(image: u32, group: u32) -> Place {
+  let row = row_of(group);
+  let column = (group - row * params.row_groups) * 4u;
+  let element = params.offset + image * params.image_stride + row * params.row_stride + column * params.pixel_stride;
+  return Place(element, row * params.row_pixels + column, params.row_pixels - column);
+}
+
+// The element of the first class of a group's first pixel in a tensor that is written.
+fn out_place(image: u32, group: u32) -> u32 {
+  let row = row_of(group);
+  let column = (group - row * params.row_groups) * 4u;
+  return params.out_offset + image * params.out_image_stride + row * params.out_row_stride
+    + column * params.out_pixel_stride;
+}
+
+// Where a group lies in a map.
+fn map_at(image: u32, group: u32) -> u32 {
+  return params.map_offset + image * params.map_groups + group;
 }
 
 // The bits of |x|. Special values are told by their bits: a compiler may assume that no float is NaN or infinite.

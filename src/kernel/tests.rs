@@ -6,13 +6,14 @@ use std::collections::HashSet;
 use std::mem::offset_of;
 
 use super::*;
+use crate::ElementType;
 
 /// Class counts on both sides of every choice that depends on them.
 const CLASSES: [u32; 5] = [1, 2, 3, UNROLLED_CLASSES, UNROLLED_CLASSES + 1];
 
 fn validate(source: &str) -> Result<naga::Module, String> {
     let module = naga::front::wgsl::parse_str(source).map_err(|error| error.emit_to_string(source))?;
-    let capabilities = naga::valid::Capabilities::SHADER_INT64;
+    let capabilities = naga::valid::Capabilities::SHADER_INT64 | naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32;
     naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities)
         .validate(&module)
         .map_err(|error| error.emit_to_string(source))?;
@@ -82,7 +83,8 @@ fn every_shader_file_is_in_a_kernel() {
 
 #[test]
 fn params_lie_where_the_shaders_look() {
-    let module = validate(&Specialisation::new(Access::Vec4, 0).source(&ops::sigmoid::SIGMOID)).unwrap();
+    let module =
+        validate(&Specialisation::new(Access::Vec4, ElementType::F32, 0).source(&ops::sigmoid::SIGMOID)).unwrap();
     let (members, span) = module
         .types
         .iter()
@@ -96,15 +98,29 @@ fn params_lie_where_the_shaders_look() {
     }
     let fields = fields![
         classes,
-        pixels,
+        row_pixels,
+        row_groups,
+        groups,
         plane_stride,
         pixel_stride,
+        row_stride,
         image_stride,
+        offset,
+        out_plane_stride,
+        out_pixel_stride,
+        out_row_stride,
+        out_image_stride,
+        out_offset,
         elements,
-        map_stride,
+        first_image,
+        map_groups,
+        map_offset,
         grid_width,
         rows,
+        pixels,
+        first_pixel,
         partials,
+        partials_offset,
         reduction,
         ignore_index,
         has_ignore_index,
@@ -117,7 +133,6 @@ fn params_lie_where_the_shaders_look() {
         out_height,
         out_width,
         out_row,
-        out_row_stride,
         y_numerator,
         y_offset,
         y_denominator,
@@ -133,7 +148,8 @@ fn params_lie_where_the_shaders_look() {
 #[test]
 fn the_loss_record_lies_where_the_shader_writes_it() {
     use crate::LossRecord;
-    let module = validate(&Specialisation::new(Access::Vec4, 0).source(&ops::cross_entropy::FINISH)).unwrap();
+    let module =
+        validate(&Specialisation::new(Access::Vec4, ElementType::F32, 0).source(&ops::cross_entropy::FINISH)).unwrap();
     let offsets: Vec<_> = module
         .types
         .iter()

@@ -1,10 +1,12 @@
-use wgpu::{BufferBinding, BufferUsages};
+use wgpu::BufferBinding;
 
-use crate::dispatch::Bound;
+use crate::bands;
 use crate::host::{self, Waiting};
 use crate::kernel::{Access, Kernel, Params, Scores, Specialisation, binding};
-use crate::segmentation::MapBuffers;
-use crate::{Dispatch, Error, Gpu, LabelType, Logits, Outputs, Segmentation};
+use crate::map::MapPart;
+use crate::segmentation::{self, Part};
+use crate::window::Window;
+use crate::{Dispatch, Error, Gpu, Input, LabelType, Logits, Outputs, Segmentation};
 
 pub(crate) static ARGMAX: Kernel = Kernel {
     name: "argmax",
@@ -14,10 +16,10 @@ pub(crate) static ARGMAX: Kernel = Kernel {
     bindings: &[binding::LOGITS, binding::LABELS, binding::CONFIDENCE, binding::MARGIN, binding::ENTROPY],
     specialisations: |classes| {
         let mut all = Vec::new();
-        for access in Access::ALL {
+        for (access, element) in Access::inputs() {
             for labels in [LabelType::U8, LabelType::U32] {
                 for scores in Scores::all() {
-                    all.push(Specialisation { labels, scores, ..Specialisation::new(access, classes) });
+                    all.push(Specialisation { labels, scores, ..Specialisation::new(access, element, classes) });
                 }
             }
         }
@@ -97,17 +99,21 @@ impl Argmax {
     ) -> Result<Dispatch, Error> {
         let labels = self.label_type_for(logits);
         labels.check(logits.classes())?;
-        let [labels_buffer, confidence, margin, entropy] = outputs.bind(gpu, &logits.map(), labels)?;
-        let input = Bound::new(gpu, binding::LOGITS, input, logits.bytes())?;
-        let buffers = [input, labels_buffer, confidence, margin, entropy];
-        let specialisation = Specialisation {
-            labels,
-            scores: outputs.scores(),
-            ..Specialisation::new(Access::choose(gpu, logits.plane_stride()), logits.classes())
-        };
-        let invocations = (logits.pixels().div_ceil(4), logits.images());
+        let bands = bands::for_dispatch(gpu, logits)?;
+        let window = Window::new(gpu, input, logits, &bands)?;
         let mut dispatch = Dispatch::new();
-        dispatch.push(gpu, (&ARGMAX, specialisation), Params::new(logits), &buffers, invocations)?;
+        for band in &bands {
+            let (input, part) = window.read(gpu, &mut dispatch, band)?;
+            let groups = MapPart::of(&logits.map(), band);
+            let [labels_buffer, confidence, margin, entropy] = outputs.bind(gpu, &logits.map(), labels, &groups)?;
+            let params = Params { map_offset: groups.offset(), ..Params::new(&part) };
+            let access = Access::choose(gpu, params.reads_in_fours());
+            let scores = outputs.scores();
+            let specialisation = Specialisation::new(access, part.element_type(), logits.classes());
+            let specialisation = Specialisation { labels, scores, ..specialisation };
+            let buffers = [input, labels_buffer, confidence, margin, entropy];
+            dispatch.push(gpu, (&ARGMAX, specialisation), params, &buffers, (params.groups, part.images()))?;
+        }
         Ok(dispatch)
     }
 
@@ -118,7 +124,7 @@ impl Argmax {
     ///
     /// [`Error::Length`] for a slice that is not `logits`; [`Error::LabelType`] for too many classes; what the device
     /// reports otherwise.
-    pub async fn run(&self, gpu: &Gpu, logits: &Logits, data: &[f32]) -> Result<Segmentation, Error> {
+    pub async fn run<'a>(&self, gpu: &Gpu, logits: &Logits, data: impl Into<Input<'a>>) -> Result<Segmentation, Error> {
         self.run_with(gpu, logits, data, Waiting::Async).await
     }
 
@@ -127,33 +133,36 @@ impl Argmax {
     /// # Errors
     ///
     /// As [`run`](Self::run).
-    pub fn run_blocking(&self, gpu: &Gpu, logits: &Logits, data: &[f32]) -> Result<Segmentation, Error> {
-        pollster::block_on(self.run_with(gpu, logits, data, Waiting::Block))
-    }
-
-    async fn run_with(
+    pub fn run_blocking<'a>(
         &self,
         gpu: &Gpu,
         logits: &Logits,
-        data: &[f32],
+        data: impl Into<Input<'a>>,
+    ) -> Result<Segmentation, Error> {
+        pollster::block_on(self.run_with(gpu, logits, data, Waiting::Block))
+    }
+
+    async fn run_with<'a>(
+        &self,
+        gpu: &Gpu,
+        logits: &Logits,
+        data: impl Into<Input<'a>>,
         waiting: Waiting,
     ) -> Result<Segmentation, Error> {
-        host::check_length("logits", host::packed_elements(logits), data.len())?;
-        let label_type = self.label_type_for(logits);
-        let bands = host::bands(gpu, logits, self.scores.maps())?;
-        let most = |bytes: fn(&Logits) -> u64| bands.iter().map(|band| bytes(&band.logits)).max().unwrap_or(0);
-        let input_usage = BufferUsages::STORAGE | BufferUsages::COPY_DST;
-        let input = host::create_buffer(gpu, "logits", most(Logits::bytes), input_usage)?;
-        let mut buffers = MapBuffers::new(gpu, most(|logits| logits.map().bytes(32)), label_type, self.scores)?;
-        let mut result = Segmentation::with_capacity(label_type, self.scores, logits.map().pixels());
-        for band in &bands {
-            let prepare = || {
-                host::upload(gpu, &input, logits, band, data);
-                self.dispatch(gpu, &band.logits, input.as_entire_buffer_binding(), buffers.outputs())
-            };
-            let work = host::checked(gpu, prepare).await?;
-            buffers.read(gpu, waiting, &work, &band.logits.map(), &mut result).await?;
+        let mut input = data.into();
+        let logits = host::logits_of(logits, &input)?;
+        let label_type = self.label_type_for(&logits);
+        let bands = bands::for_host(gpu, &logits, self.scores.bits(label_type))?;
+        let mut parts = Vec::with_capacity(bands.len());
+        for band in bands {
+            let shape = band.shape(&logits)?;
+            parts.push(Part { band, shape, map: shape.map() });
         }
-        Ok(result)
+        let dispatch = |_: usize, shape: &Logits, logits: BufferBinding<'_>, outputs: Outputs<'_>| {
+            self.dispatch(gpu, shape, logits, outputs)
+        };
+        let pixels = logits.map().pixels();
+        segmentation::run(gpu, waiting, (&logits, &mut input), &parts, (label_type, self.scores), pixels, dispatch)
+            .await
     }
 }

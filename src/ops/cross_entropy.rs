@@ -1,9 +1,12 @@
-use wgpu::{Buffer, BufferBinding, BufferUsages};
+use wgpu::{Buffer, BufferBinding};
 
+use crate::bands::{self, Band};
 use crate::dispatch::{Bound, constants, scratch};
-use crate::host::{self, Waiting, numbers};
+use crate::host::{self, Bands, Sizes, Slot, Waiting, numbers};
 use crate::kernel::{Access, Kernel, Params, Specialisation, WORKGROUP, binding};
-use crate::{Dispatch, Error, Gpu, LabelType, Logits, Map, Readback};
+use crate::map::MapPart;
+use crate::window::Window;
+use crate::{Dispatch, ElementType, Error, Gpu, Input, LabelType, Logits, Map};
 
 const SOURCE: &str = include_str!("../../shaders/cross_entropy.wgsl");
 
@@ -17,7 +20,7 @@ pub(crate) static PIXELS: Kernel = Kernel {
     bindings: &[binding::LOGITS, binding::TARGET, binding::CLASS_WEIGHTS, binding::LOSS, binding::PARTIALS_OUT],
     specialisations: |classes| {
         let mut all = Vec::new();
-        for access in Access::ALL {
+        for (access, element) in Access::inputs() {
             for labels in [LabelType::U8, LabelType::U32] {
                 for bits in 0..8 {
                     all.push(Specialisation {
@@ -25,7 +28,7 @@ pub(crate) static PIXELS: Kernel = Kernel {
                         class_weights: bits & 1 != 0,
                         label_smoothing: bits & 2 != 0,
                         per_pixel: bits & 4 != 0,
-                        ..Specialisation::new(access, classes)
+                        ..Specialisation::new(access, element, classes)
                     });
                 }
             }
@@ -54,7 +57,7 @@ pub(crate) static FINISH: Kernel = Kernel {
     specialisations: |_| vec![REDUCTION],
 };
 
-const REDUCTION: Specialisation = Specialisation::new(Access::Vec4, 0);
+const REDUCTION: Specialisation = Specialisation::new(Access::Vec4, ElementType::F32, 0);
 
 /// Groups of four pixels that an invocation of [`PIXELS`] owns, `GROUPS` in `shaders/cross_entropy.wgsl`.
 const GROUPS: u32 = 4;
@@ -243,16 +246,41 @@ impl CrossEntropy {
         record: BufferBinding<'_>,
         losses: Option<BufferBinding<'_>>,
     ) -> Result<Dispatch, Error> {
+        let record_bytes = size_of::<LossRecord>() as u64;
+        let record = Bound::new(gpu, binding::RECORD, record, record_bytes)?;
+        // The record must be none of the inputs, although only the last kernel writes it.
+        let mut dispatch = Dispatch::new();
+        let (mut sums, mut count) =
+            self.push_pixels(gpu, &mut dispatch, logits, (input, targets, losses), Some(&record))?;
+        let params = Params { reduction: u32::from(self.reduction == Reduction::Mean), ..Params::new(logits) };
+        while count > FAN {
+            let fewer = count.div_ceil(FAN);
+            let added = scratch(gpu, "partial sums", u64::from(fewer) * record_bytes)?;
+            let to = Bound::whole(gpu, binding::PARTIALS_OUT, &added)?;
+            push_partials(gpu, &mut dispatch, params, (&sums, count), to)?;
+            (sums, count) = (added, fewer);
+        }
+        let buffers = [
+            Bound::new(gpu, binding::PARTIALS_IN, sums.as_entire_buffer_binding(), u64::from(count) * record_bytes)?,
+            record,
+        ];
+        dispatch.push(gpu, (&FINISH, REDUCTION), Params { partials: count, ..params }, &buffers, (1, 1))?;
+        Ok(dispatch)
+    }
+
+    /// Leaves the partial sums of all pixels, and returns them with their number.
+    fn push_pixels(
+        &self,
+        gpu: &Gpu,
+        dispatch: &mut Dispatch,
+        logits: &Logits,
+        (input, targets, losses): (BufferBinding<'_>, Targets<'_>, Option<BufferBinding<'_>>),
+        record: Option<&Bound<'_>>,
+    ) -> Result<(Buffer, u32), Error> {
         self.check(logits)?;
         let map = logits.map();
-        let specialisation = Specialisation {
-            labels: targets.label_type,
-            class_weights: self.class_weights.is_some(),
-            label_smoothing: self.label_smoothing != 0.0,
-            per_pixel: losses.is_some(),
-            ..Specialisation::new(Access::choose(gpu, logits.plane_stride()), logits.classes())
-        };
-        let input = Bound::new(gpu, binding::LOGITS, input, logits.bytes())?;
+        let bands = bands::for_dispatch(gpu, logits)?;
+        let window = Window::new(gpu, input, logits, &bands)?;
         let weights = match &self.class_weights {
             Some(weights) => Some(constants(gpu, "class weights", bytemuck::cast_slice(weights))?),
             None => None,
@@ -261,68 +289,79 @@ impl CrossEntropy {
             Some(weights) => Bound::whole(gpu, binding::CLASS_WEIGHTS, weights)?,
             None => Bound::placeholder(gpu, binding::CLASS_WEIGHTS),
         };
-        let losses = match losses {
-            Some(losses) => Bound::new(gpu, binding::LOSS, losses, map.bytes(32))?,
-            None => Bound::placeholder(gpu, binding::LOSS),
-        };
-        let target_bytes = map.bytes(targets.label_type.bits());
-        let targets = Bound::new(gpu, binding::TARGET, targets.buffer, target_bytes)?;
-        let record_bytes = size_of::<LossRecord>() as u64;
-        let record = Bound::new(gpu, binding::RECORD, record, record_bytes)?;
 
         // An index beyond 32 bits matches no label on the GPU; a negative one is compared in two's complement.
         let in_32_bits = |index: &i64| (i64::from(i32::MIN)..=i64::from(u32::MAX)).contains(index);
         let ignore_index = self.ignore_index.filter(in_32_bits).map(|index| index as u32);
 
-        let per_image = logits.pixels().div_ceil(4 * GROUPS * WORKGROUP) * WORKGROUP;
-        let partials = u64::from(per_image) * u64::from(logits.images());
-        let mut count = u32::try_from(partials).map_err(|_| Error::Limit {
+        let mut partials = Vec::with_capacity(bands.len());
+        let mut total = 0;
+        for band in &bands {
+            partials.push(total);
+            let groups = Params::new(&band.of(logits)).groups;
+            total += u64::from(partials_of_image(groups)) * u64::from(band.images);
+        }
+        let count = u32::try_from(total).map_err(|_| Error::Limit {
             what: "partial sums of a loss",
-            needed: partials,
+            needed: total,
             limit: u32::MAX.into(),
         })?;
-        let mut sums = scratch(gpu, "partial sums", u64::from(count) * record_bytes)?;
-        let params = Params {
-            partials: per_image,
-            reduction: u32::from(self.reduction == Reduction::Mean),
-            has_ignore_index: u32::from(ignore_index.is_some()),
-            ignore_index: ignore_index.unwrap_or(0),
-            label_smoothing: self.label_smoothing,
-            ..Params::new(logits)
-        };
-        let mut dispatch = Dispatch::new();
-        // Checked with the first kernel, although only the last one writes it: the record must be none of its inputs.
-        for other in [&input, &targets, &losses] {
-            record.check_apart(other)?;
+        let sums = scratch(gpu, "partial sums", total * size_of::<LossRecord>() as u64)?;
+        let per_pixel = losses.is_some();
+        for (band, first_partial) in bands.iter().zip(partials) {
+            let (input, part) = window.read(gpu, dispatch, band)?;
+            let groups = MapPart::of(&map, band);
+            let losses = match &losses {
+                Some(losses) => Bound::part(gpu, binding::LOSS, losses.clone(), map.bytes(32), groups.bytes(32))?,
+                None => Bound::placeholder(gpu, binding::LOSS),
+            };
+            let bits = targets.label_type.bits();
+            let targets_of_band =
+                Bound::part(gpu, binding::TARGET, targets.buffer.clone(), map.bytes(bits), groups.bytes(bits))?;
+            if let Some(record) = record {
+                for other in [&input, &targets_of_band, &losses] {
+                    record.check_apart(other)?;
+                }
+            }
+            let params = Params::new(&part);
+            let params = Params {
+                map_offset: groups.offset(),
+                first_pixel: band.image * logits.pixels() + band.pixel,
+                pixels: logits.pixels(),
+                partials: partials_of_image(params.groups),
+                partials_offset: first_partial as u32,
+                has_ignore_index: u32::from(ignore_index.is_some()),
+                ignore_index: ignore_index.unwrap_or(0),
+                label_smoothing: self.label_smoothing,
+                ..params
+            };
+            let access = Access::choose(gpu, params.reads_in_fours());
+            let specialisation = Specialisation {
+                labels: targets.label_type,
+                class_weights: self.class_weights.is_some(),
+                label_smoothing: self.label_smoothing != 0.0,
+                per_pixel,
+                ..Specialisation::new(access, part.element_type(), logits.classes())
+            };
+            let out = Bound::whole(gpu, binding::PARTIALS_OUT, &sums)?;
+            let buffers = [input, targets_of_band, weights.clone(), losses, out];
+            dispatch.push(gpu, (&PIXELS, specialisation), params, &buffers, (params.partials, part.images()))?;
         }
-        let buffers = [input, targets, weights, losses, Bound::whole(gpu, binding::PARTIALS_OUT, &sums)?];
-        dispatch.push(gpu, (&PIXELS, specialisation), params, &buffers, (per_image, logits.images()))?;
-        while count > FAN {
-            let fewer = count.div_ceil(FAN);
-            let added = scratch(gpu, "partial sums", u64::from(fewer) * record_bytes)?;
-            let buffers =
-                [Bound::whole(gpu, binding::PARTIALS_IN, &sums)?, Bound::whole(gpu, binding::PARTIALS_OUT, &added)?];
-            let params = Params { partials: count, ..params };
-            dispatch.push(gpu, (&PARTIALS, REDUCTION), params, &buffers, (fewer, 1))?;
-            (sums, count) = (added, fewer);
-        }
-        let buffers = [Bound::whole(gpu, binding::PARTIALS_IN, &sums)?, record];
-        dispatch.push(gpu, (&FINISH, REDUCTION), Params { partials: count, ..params }, &buffers, (1, 1))?;
-        Ok(dispatch)
+        Ok((sums, count))
     }
 
     /// Loss of `data`, N × C × H × W, against `targets`, N × H × W labels of any integer type. Somebody else polls
-    /// the device, as for [`Readback`].
+    /// the device, as for [`Readback`](crate::Readback).
     ///
     /// # Errors
     ///
     /// [`Error::Length`] for slices that are not `logits`; [`Error::Label`] for a target that is neither a class nor
     /// the ignore index, found on the GPU; [`Error::Value`] for options out of range; what the device reports.
-    pub async fn run<L: Copy + Into<i64>>(
+    pub async fn run<'a, L: Copy + Into<i64>>(
         &self,
         gpu: &Gpu,
         logits: &Logits,
-        data: &[f32],
+        data: impl Into<Input<'a>>,
         targets: &[L],
     ) -> Result<Loss, Error> {
         self.run_with(gpu, logits, data, targets, Waiting::Async).await
@@ -333,87 +372,142 @@ impl CrossEntropy {
     /// # Errors
     ///
     /// As [`run`](Self::run).
-    pub fn run_blocking<L: Copy + Into<i64>>(
+    pub fn run_blocking<'a, L: Copy + Into<i64>>(
         &self,
         gpu: &Gpu,
         logits: &Logits,
-        data: &[f32],
+        data: impl Into<Input<'a>>,
         targets: &[L],
     ) -> Result<Loss, Error> {
         pollster::block_on(self.run_with(gpu, logits, data, targets, Waiting::Block))
     }
 
-    async fn run_with<L: Copy + Into<i64>>(
+    async fn run_with<'a, L: Copy + Into<i64>>(
         &self,
         gpu: &Gpu,
         logits: &Logits,
-        data: &[f32],
+        data: impl Into<Input<'a>>,
         targets: &[L],
         waiting: Waiting,
     ) -> Result<Loss, Error> {
         self.check(logits)?;
-        host::check_length("logits", host::packed_elements(logits), data.len())?;
-        host::check_length("targets", logits.map().pixels() as u64, targets.len())?;
+        let mut input = data.into();
+        let logits = host::logits_of(logits, &input)?;
+        let pixels = logits.map().pixels();
+        host::check_length("targets", pixels as u64, targets.len())?;
         let codes = TargetCodes::new(logits.classes(), self.ignore_index);
-        let bands = host::bands(gpu, logits, 2)?;
-        let most = |bytes: fn(&Logits) -> u64| bands.iter().map(|band| bytes(&band.logits)).max().unwrap_or(0);
-        let map_bytes = most(|logits| logits.map().bytes(32));
-        let (read, write) =
-            (BufferUsages::STORAGE | BufferUsages::COPY_DST, BufferUsages::STORAGE | BufferUsages::COPY_SRC);
-        let input = host::create_buffer(gpu, "logits", most(Logits::bytes), read)?;
-        let target = host::create_buffer(gpu, "target", map_bytes * u64::from(codes.label_type.bits()) / 32, read)?;
-        let record = host::create_buffer(gpu, "loss", size_of::<LossRecord>() as u64, write)?;
-        let losses = if self.per_pixel { Some(host::create_buffer(gpu, "losses", map_bytes, write)?) } else { None };
-        let losses_bytes = losses.as_ref().map_or(0, Buffer::size);
-        let mut readback = Readback::new(gpu, record.size() + losses_bytes)?;
-
-        // Every band is summed on the GPU; only the sums of the bands are added here.
-        let operator = Self { ignore_index: codes.ignore_index, reduction: Reduction::Sum, ..self.clone() };
-        let (mut sum, mut weight, mut valid) = (0.0, 0.0, 0);
-        let mut per_pixel = losses.as_ref().map(|_| Vec::with_capacity(targets.len()));
+        let label_bits = codes.label_type.bits();
+        // With as many bits again for the sums as for a label.
+        let map_bits = label_bits + if self.per_pixel { 32 } else { 0 };
+        let bands = bands::for_host(gpu, &logits, map_bits.into())?;
+        let mut sizes = Sizes { outputs: vec![("partial sums", 0)], ..Sizes::default() };
+        let (mut target_bytes, mut map_bytes) = (0, 0);
         for band in &bands {
-            let map = band.logits.map();
-            let first = band.position(logits);
-            let prepare = || {
-                host::upload(gpu, &input, logits, band, data);
-                codes.upload(gpu, &target, &map, &targets[first..first + map.pixels()]);
-                operator.dispatch(
-                    gpu,
-                    &band.logits,
-                    input.as_entire_buffer_binding(),
-                    Targets::new(target.as_entire_buffer_binding(), codes.label_type),
-                    record.as_entire_buffer_binding(),
-                    losses.as_ref().map(Buffer::as_entire_buffer_binding),
-                )
-            };
-            let dispatch = host::checked(gpu, prepare).await?;
-            let mut outputs = vec![(&record, record.size())];
-            outputs.extend(losses.as_ref().map(|losses| (losses, map.bytes(32))));
-            let found: LossRecord = host::submit_and_read(gpu, waiting, &mut readback, &dispatch, &outputs, |bytes| {
-                if let Some(per_pixel) = &mut per_pixel {
-                    map.unpad_into(&numbers(bytes[1]), per_pixel);
-                }
-                bytemuck::pod_read_unaligned(bytes[0])
-            })
-            .await?;
-            if found.first_invalid != NONE {
-                let position = first + found.first_invalid as usize;
-                let label = targets[position].into();
-                return Err(Error::Label { position: position as u64, label, classes: logits.classes() });
-            }
-            sum += f64::from(found.loss);
-            weight += f64::from(found.weight);
-            valid += u64::from(found.valid);
+            let shape = band.shape(&logits)?;
+            sizes.logits = sizes.logits.max(shape.bytes());
+            sizes.outputs[0].1 = sizes.outputs[0].1.max(block_sums(&shape) * size_of::<LossRecord>() as u64);
+            target_bytes = shape.map().bytes(label_bits).max(target_bytes);
+            map_bytes = shape.map().bytes(32).max(map_bytes);
         }
+        sizes.uploads.push(("target", target_bytes));
+        sizes.outputs.extend(self.per_pixel.then_some(("losses", map_bytes)));
+        let operator = Self { ignore_index: codes.ignore_index, ..self.clone() };
+        let per_pixel = self.per_pixel.then(|| Vec::with_capacity(pixels));
+        let count = bands.len();
+        let mut losses =
+            Losses { gpu, operator, codes, logits, targets, bands, per_pixel, sum: 0.0, weight: 0.0, valid: 0 };
+        host::stream(gpu, waiting, &logits, &mut input, (count, sizes), &mut losses).await?;
+        let Losses { sum, weight, valid, per_pixel, .. } = losses;
         let value = match self.reduction {
             Reduction::Sum => sum,
             // IEEE has NaN for 0 / 0, but an infinity for other quotients by 0.
             Reduction::Mean if weight == 0.0 => f64::NAN,
             Reduction::Mean => sum / weight,
         };
-        let pixels = targets.len() as u64;
+        let pixels = pixels as u64;
         Ok(Loss { value: value as f32, pixels, ignored: pixels - valid, per_pixel })
     }
+}
+
+/// Adds `count` partial sums, [`FAN`] neighbours at a time.
+fn push_partials(
+    gpu: &Gpu,
+    dispatch: &mut Dispatch,
+    params: Params,
+    (sums, count): (&Buffer, u32),
+    to: Bound<'_>,
+) -> Result<(), Error> {
+    let buffers = [Bound::whole(gpu, binding::PARTIALS_IN, sums)?, to];
+    let params = Params { partials: count, ..params };
+    dispatch.push(gpu, (&PARTIALS, REDUCTION), params, &buffers, (count.div_ceil(FAN), 1))
+}
+
+/// Invocations, and partial sums, for the groups of an image.
+fn partials_of_image(groups: u32) -> u32 {
+    groups.div_ceil(GROUPS * WORKGROUP) * WORKGROUP
+}
+
+/// The one-shot function on its way. The GPU sums up every [`FAN`] partial sums, and these sums are added here, in an
+/// order that does not depend on the bands.
+struct Losses<'a, L> {
+    gpu: &'a Gpu,
+    operator: CrossEntropy,
+    codes: TargetCodes,
+    logits: Logits,
+    targets: &'a [L],
+    bands: Vec<Band>,
+    per_pixel: Option<Vec<f32>>,
+    sum: f64,
+    weight: f64,
+    valid: u64,
+}
+
+impl<L: Copy + Into<i64>> Bands for Losses<'_, L> {
+    fn band(&self, i: usize) -> Result<(Band, Logits), Error> {
+        Ok((self.bands[i], self.bands[i].shape(&self.logits)?))
+    }
+
+    fn prepare(&mut self, i: usize, slot: &Slot) -> Result<(Dispatch, Vec<u64>), Error> {
+        let (gpu, band) = (self.gpu, &self.bands[i]);
+        let shape = band.shape(&self.logits)?;
+        let first = band.position(&self.logits);
+        self.codes.upload(gpu, &slot.uploads[0], &shape.map(), &self.targets[first..first + band.pixels()]);
+        let targets = Targets::new(slot.uploads[0].as_entire_buffer_binding(), self.codes.label_type);
+        let losses = slot.outputs.get(1).map(Buffer::as_entire_buffer_binding);
+        let mut bytes = vec![block_sums(&shape) * size_of::<LossRecord>() as u64];
+        bytes.extend(losses.as_ref().map(|_| shape.map().bytes(32)));
+
+        let mut dispatch = Dispatch::new();
+        let input = (slot.logits.as_entire_buffer_binding(), targets, losses);
+        let (sums, count) = self.operator.push_pixels(gpu, &mut dispatch, &shape, input, None)?;
+        let to = Bound::new(gpu, binding::PARTIALS_OUT, slot.outputs[0].as_entire_buffer_binding(), bytes[0])?;
+        push_partials(gpu, &mut dispatch, Params::new(&shape), (&sums, count), to)?;
+        Ok((dispatch, bytes))
+    }
+
+    fn take(&mut self, i: usize, outputs: &[&[u8]]) -> Result<(), Error> {
+        let first = self.bands[i].position(&self.logits);
+        for sum in numbers::<LossRecord>(outputs[0]).iter() {
+            if sum.first_invalid != NONE {
+                let position = first + sum.first_invalid as usize;
+                let label = self.targets[position].into();
+                return Err(Error::Label { position: position as u64, label, classes: self.logits.classes() });
+            }
+            self.sum += f64::from(sum.loss);
+            self.weight += f64::from(sum.weight);
+            self.valid += u64::from(sum.valid);
+        }
+        if let Some(per_pixel) = &mut self.per_pixel {
+            self.bands[i].shape(&self.logits)?.map().unpad_into(&numbers(outputs[1]), per_pixel);
+        }
+        Ok(())
+    }
+}
+
+/// Sums that [`PARTIALS`] leaves of a band.
+fn block_sums(shape: &Logits) -> u64 {
+    let partials = u64::from(partials_of_image(Params::new(shape).groups)) * u64::from(shape.images());
+    partials.div_ceil(FAN.into())
 }
 
 /// How labels of any integer type are written for the GPU: classes as they are, and a code each for the ignore index

@@ -1,10 +1,13 @@
-use wgpu::{BufferBinding, BufferUsages};
+use wgpu::BufferBinding;
 
+use crate::bands::{self, BAND_BYTES, Band, MAP_CHUNK};
 use crate::dispatch::Bound;
-use crate::host::{self, Band, Waiting};
+use crate::host::{self, Waiting};
 use crate::kernel::{Access, Kernel, Params, Scores, Specialisation, binding};
-use crate::segmentation::MapBuffers;
-use crate::{Dispatch, Error, Gpu, LabelType, Logits, Map, Outputs, Segmentation};
+use crate::map::MapPart;
+use crate::segmentation::{self, Part};
+use crate::window::Window;
+use crate::{Dispatch, ElementType, Error, Gpu, Input, LabelType, Logits, Map, Outputs, Segmentation};
 
 const SOURCE: &str = include_str!("../../shaders/segment.wgsl");
 
@@ -31,9 +34,11 @@ pub(crate) static RESIZE: Kernel = Kernel {
 
 fn specialisations(taps: u32) -> Vec<Specialisation> {
     let mut all = Vec::new();
-    for labels in [LabelType::U8, LabelType::U32] {
-        for scores in Scores::all() {
-            all.push(Specialisation { labels, scores, taps, ..ANY_CLASSES });
+    for element_type in [ElementType::F32, ElementType::F16] {
+        for labels in [LabelType::U8, LabelType::U32] {
+            for scores in Scores::all() {
+                all.push(Specialisation { labels, scores, taps, ..any_classes(element_type) });
+            }
         }
     }
     all
@@ -41,7 +46,9 @@ fn specialisations(taps: u32) -> Vec<Specialisation> {
 
 /// Unrolling the classes gains nothing here: the taps of a class are work enough. Taps start anywhere in a row, so
 /// they are read one at a time.
-const ANY_CLASSES: Specialisation = Specialisation::new(Access::Scalar, 0);
+const fn any_classes(element_type: ElementType) -> Specialisation {
+    Specialisation::new(Access::Scalar, element_type, 0)
+}
 
 /// The constant of [`RESIZE`], which does not use it.
 const ANY_TAPS: u32 = 3;
@@ -106,6 +113,12 @@ impl Axis {
     }
 }
 
+/// Refuses what a row of the result takes if it is more than the limit.
+fn within(needed: u64, limit: u64) -> Result<(), Error> {
+    let what = "bytes of one row of the result, or of the logits that it reads";
+    if needed <= limit { Ok(()) } else { Err(Error::Limit { what, needed, limit }) }
+}
+
 /// Taps per axis of [`UPSCALE`], or `None` where an axis shrinks.
 fn taps(y: &Axis, x: &Axis) -> Option<u32> {
     Some(y.taps()?.max(x.taps()?))
@@ -136,14 +149,21 @@ pub struct Segment {
     scores: Scores,
 }
 
-/// A part of the result, and the logits that it reads.
-struct Part {
+/// Some rows of the result of an image, or of whole images, and the logits that they read.
+#[derive(Clone, Copy)]
+struct Rows {
     band: Band,
-    map: Map,
-    /// The row of the result that the part starts with.
+    /// The row of the result that they start with.
     row: u32,
+    /// Rows of the result.
+    rows: u32,
+}
+
+impl Rows {
     /// The row of the source image that the band starts with.
-    source_row: u32,
+    fn source_row(&self, whole: &Logits) -> u32 {
+        self.band.pixel / whole.width()
+    }
 }
 
 impl Segment {
@@ -216,37 +236,58 @@ impl Segment {
         input: BufferBinding<'_>,
         outputs: Outputs<'_>,
     ) -> Result<Dispatch, Error> {
-        let band = Band { image: 0, pixel: 0, logits: *logits };
-        let part = Part { band, map: self.map(logits)?, row: 0, source_row: 0 };
-        self.dispatch_part(gpu, logits, &part, input, outputs)
+        let map = self.map(logits)?;
+        let limit = gpu.limits().max_storage_buffer_binding_size;
+        let all = self.rows_of_all(logits);
+        let together = BAND_BYTES.min(limit);
+        let parts = if logits.bytes() <= limit && map.bytes(32) <= limit {
+            vec![all]
+        } else {
+            let map_limit = limit.saturating_sub(u64::from(MAP_CHUNK) * 16);
+            let in_place = bands::fits(gpu, logits);
+            self.split(logits, |input, output| {
+                let input = if in_place { 0 } else { input.output().bytes() };
+                within(input, together)?;
+                within(output.bytes(32), map_limit)
+            })?
+        };
+        let bands: Vec<_> = parts.iter().map(|part| part.band).collect();
+        let window = Window::new(gpu, input, logits, &bands)?;
+        let mut dispatch = Dispatch::new();
+        for part in &parts {
+            let (input, shape) = window.read(gpu, &mut dispatch, &part.band)?;
+            let groups = MapPart::rows(&map, part.band.image..part.band.image + part.band.images, part.row, part.rows);
+            self.push(gpu, &mut dispatch, logits, part, (input, &shape), (&outputs, &map, &groups))?;
+        }
+        Ok(dispatch)
     }
 
-    /// The work for a part; `whole` is the shape of the whole images.
-    fn dispatch_part(
+    /// The work for some rows; `whole` is the shape of the whole images.
+    fn push(
         &self,
         gpu: &Gpu,
+        dispatch: &mut Dispatch,
         whole: &Logits,
-        part: &Part,
-        input: BufferBinding<'_>,
-        outputs: Outputs<'_>,
-    ) -> Result<Dispatch, Error> {
+        part: &Rows,
+        (input, logits): (Bound<'_>, &Logits),
+        (outputs, map, groups): (&Outputs<'_>, &Map, &MapPart),
+    ) -> Result<(), Error> {
         let labels = self.label_type_for(whole);
         labels.check(whole.classes())?;
         let y = Axis::new(self.resize, whole.height(), self.height)?;
         let x = Axis::new(self.resize, whole.width(), self.width)?;
-        let (logits, map) = (&part.band.logits, &part.map);
-        let [labels_buffer, confidence, margin, entropy] = outputs.bind(gpu, map, labels)?;
-        let input = Bound::new(gpu, binding::LOGITS, input, logits.bytes())?;
+        let [labels_buffer, confidence, margin, entropy] = outputs.bind(gpu, map, labels, groups)?;
         let buffers = [input, labels_buffer, confidence, margin, entropy];
         let params = Params {
-            map_stride: map.image_stride(),
             in_height: whole.height(),
             in_width: whole.width(),
-            in_row: part.source_row,
-            out_height: map.height(),
+            in_row: part.source_row(whole),
+            out_height: part.rows,
             out_width: map.width(),
             out_row: part.row,
-            out_row_stride: map.row_stride(),
+            row_groups: map.row_stride() / 4,
+            map_groups: map.image_stride() / 4,
+            map_offset: groups.offset(),
             y_numerator: y.numerator,
             y_offset: y.offset,
             y_denominator: y.denominator,
@@ -255,15 +296,13 @@ impl Segment {
             x_denominator: x.denominator,
             ..Params::new(logits)
         };
-        let groups = map.row_stride() / 4;
         let (kernel, taps, invocations) = match taps(&y, &x) {
-            Some(taps) => (&UPSCALE, taps, groups * map.height().div_ceil(4)),
-            None => (&RESIZE, ANY_TAPS, groups * map.height()),
+            Some(taps) => (&UPSCALE, taps, params.row_groups * part.rows.div_ceil(4)),
+            None => (&RESIZE, ANY_TAPS, params.row_groups * part.rows),
         };
-        let specialisation = Specialisation { labels, scores: outputs.scores(), taps, ..ANY_CLASSES };
-        let mut dispatch = Dispatch::new();
-        dispatch.push(gpu, (kernel, specialisation), params, &buffers, (invocations, map.images()))?;
-        Ok(dispatch)
+        let scores = outputs.scores();
+        let specialisation = Specialisation { labels, scores, taps, ..any_classes(logits.element_type()) };
+        dispatch.push(gpu, (kernel, specialisation), params, &buffers, (invocations, part.band.images))
     }
 
     /// Labels of `data`, N × C × H × W, packed N × height × width. Somebody else polls the device, as for
@@ -273,7 +312,7 @@ impl Segment {
     ///
     /// [`Error::Length`] for a slice that is not `logits`; [`Error::Empty`] for a size of zero; [`Error::LabelType`]
     /// for too many classes; [`Error::Limit`] for sizes beyond 32 bits; what the device reports otherwise.
-    pub async fn run(&self, gpu: &Gpu, logits: &Logits, data: &[f32]) -> Result<Segmentation, Error> {
+    pub async fn run<'a>(&self, gpu: &Gpu, logits: &Logits, data: impl Into<Input<'a>>) -> Result<Segmentation, Error> {
         self.run_with(gpu, logits, data, Waiting::Async).await
     }
 
@@ -282,67 +321,89 @@ impl Segment {
     /// # Errors
     ///
     /// As [`run`](Self::run).
-    pub fn run_blocking(&self, gpu: &Gpu, logits: &Logits, data: &[f32]) -> Result<Segmentation, Error> {
-        pollster::block_on(self.run_with(gpu, logits, data, Waiting::Block))
-    }
-
-    async fn run_with(
+    pub fn run_blocking<'a>(
         &self,
         gpu: &Gpu,
         logits: &Logits,
-        data: &[f32],
-        waiting: Waiting,
+        data: impl Into<Input<'a>>,
     ) -> Result<Segmentation, Error> {
-        host::check_length("logits", host::packed_elements(logits), data.len())?;
-        let label_type = self.label_type_for(logits);
-        let parts = self.parts(gpu, logits)?;
-        let input_bytes = parts.iter().map(|part| part.band.logits.bytes()).max().unwrap_or(0);
-        let map_bytes = parts.iter().map(|part| part.map.bytes(32)).max().unwrap_or(0);
-        let input_usage = BufferUsages::STORAGE | BufferUsages::COPY_DST;
-        let input = host::create_buffer(gpu, "logits", input_bytes, input_usage)?;
-        let mut buffers = MapBuffers::new(gpu, map_bytes, label_type, self.scores)?;
-        let mut result = Segmentation::with_capacity(label_type, self.scores, self.map(logits)?.pixels());
-        for part in &parts {
-            let prepare = || {
-                host::upload(gpu, &input, logits, &part.band, data);
-                self.dispatch_part(gpu, logits, part, input.as_entire_buffer_binding(), buffers.outputs())
-            };
-            let work = host::checked(gpu, prepare).await?;
-            buffers.read(gpu, waiting, &work, &part.map, &mut result).await?;
-        }
-        Ok(result)
+        pollster::block_on(self.run_with(gpu, logits, data, Waiting::Block))
     }
 
-    /// Splits the result into parts, runs of rows, that this device can bind with the logits that they read.
-    fn parts(&self, gpu: &Gpu, logits: &Logits) -> Result<Vec<Part>, Error> {
-        let (limit, map_limit) = (host::band_limit(gpu), host::map_limit(gpu, self.scores.maps()));
-        let images = gpu.limits().max_compute_workgroups_per_dimension;
-        let map = self.map(logits)?;
-        if logits.bytes() <= limit && map.bytes(32) <= map_limit && logits.images() <= images {
-            let band = Band { image: 0, pixel: 0, logits: *logits };
-            return Ok(vec![Part { band, map, row: 0, source_row: 0 }]);
+    async fn run_with<'a>(
+        &self,
+        gpu: &Gpu,
+        logits: &Logits,
+        data: impl Into<Input<'a>>,
+        waiting: Waiting,
+    ) -> Result<Segmentation, Error> {
+        let mut input = data.into();
+        let logits = host::logits_of(logits, &input)?;
+        let label_type = self.label_type_for(&logits);
+        let pixels = self.map(&logits)?.pixels();
+        let (device, bits) = (bands::binding_limit(gpu), self.scores.bits(label_type));
+        // One row must fit the device, but may be more than a band has otherwise.
+        let fits = |limit: u64| {
+            move |input: &Logits, output: &Map| {
+                within(input.bytes(), limit)?;
+                within(output.bytes(32), limit)?;
+                within(output.bytes(32) / 32 * bits, limit)
+            }
+        };
+        let rows = match self.split(&logits, fits(BAND_BYTES.min(device))) {
+            Err(Error::Limit { .. }) => self.split(&logits, fits(device))?,
+            rows => rows?,
+        };
+        let mut parts = Vec::with_capacity(rows.len());
+        for part in &rows {
+            let map = Map::with_padded_rows(part.band.images, part.rows, self.width)?;
+            parts.push(Part { band: part.band, shape: part.band.shape(&logits)?, map });
+        }
+        let dispatch = |i: usize, shape: &Logits, input: BufferBinding<'_>, outputs: Outputs<'_>| {
+            let input = Bound::new(gpu, binding::LOGITS, input, shape.bytes())?;
+            let mut dispatch = Dispatch::new();
+            let (map, groups) = (&parts[i].map, MapPart::whole(&parts[i].map));
+            self.push(gpu, &mut dispatch, &logits, &rows[i], (input, shape), (&outputs, map, &groups))?;
+            Ok(dispatch)
+        };
+        segmentation::run(gpu, waiting, (&logits, &mut input), &parts, (label_type, self.scores), pixels, dispatch)
+            .await
+    }
+
+    fn rows_of_all(&self, logits: &Logits) -> Rows {
+        Rows { band: Band::whole(logits), row: 0, rows: self.height }
+    }
+
+    /// Splits the result into images, or runs of rows, whose logits and maps `fit`.
+    fn split(&self, logits: &Logits, fit: impl Fn(&Logits, &Map) -> Result<(), Error>) -> Result<Vec<Rows>, Error> {
+        let all = self.rows_of_all(logits);
+        let fits = |part: &Rows| {
+            let map = Map::with_padded_rows(part.band.images, part.rows, self.width)?;
+            fit(&part.band.shape(logits)?, &map)
+        };
+        if fits(&all).is_ok() {
+            return Ok(vec![all]);
+        }
+        let image = |image| Rows { band: Band { image, images: 1, ..all.band }, ..all };
+        if fits(&image(0)).is_ok() {
+            return Ok((0..logits.images()).map(image).collect());
         }
         let y = Axis::new(self.resize, logits.height(), self.height)?;
         let x = Axis::new(self.resize, logits.width(), self.width)?;
         let mut rows = self.height;
         loop {
-            let parts = self.parts_of_rows(logits, &y, taps(&y, &x), rows)?;
-            let input = parts.iter().map(|part| part.band.logits.bytes()).max().unwrap_or(0);
-            let output = parts.iter().map(|part| part.map.bytes(32)).max().unwrap_or(0);
-            if input <= limit && output <= map_limit {
-                return Ok(parts);
-            }
-            if rows == 1 {
-                let what = "bytes of one row of the result, or of the logits that it reads";
-                let (needed, limit) = if input > limit { (input, limit) } else { (output, map_limit) };
-                return Err(Error::Limit { what, needed, limit });
+            let parts = self.parts_of_rows(logits, &y, taps(&y, &x), rows);
+            match parts.iter().try_for_each(fits) {
+                Ok(()) => return Ok(parts),
+                Err(error) if rows == 1 => return Err(error),
+                Err(_) => {}
             }
             // Whole blocks of four rows, so that every pixel is computed in the same way whatever the parts are.
             rows = if rows > 4 { rows.div_ceil(2).next_multiple_of(4) } else { rows.div_ceil(2) };
         }
     }
 
-    fn parts_of_rows(&self, logits: &Logits, y: &Axis, taps: Option<u32>, rows: u32) -> Result<Vec<Part>, Error> {
+    fn parts_of_rows(&self, logits: &Logits, y: &Axis, taps: Option<u32>, rows: u32) -> Vec<Rows> {
         let mut parts = Vec::new();
         for image in 0..logits.images() {
             for row in (0..self.height).step_by(rows as usize) {
@@ -352,12 +413,11 @@ impl Segment {
                 let last_block = row + (rows - 1) / 4 * 4;
                 let last_tap = taps.map_or(0, |taps| y.index(last_block) + taps - 1);
                 let end = (last_tap.max(y.index(row + rows - 1) + 1) + 1).min(logits.height());
-                let shape = logits.resized(1, end - source_row, logits.width())?;
-                let band = Band { image, pixel: source_row * logits.width(), logits: shape };
-                let map = Map::with_padded_rows(1, rows, self.width)?;
-                parts.push(Part { band, map, row, source_row });
+                let (height, width) = (end - source_row, logits.width());
+                let band = Band { image, pixel: source_row * width, images: 1, height, width };
+                parts.push(Rows { band, row, rows });
             }
         }
-        Ok(parts)
+        parts
     }
 }

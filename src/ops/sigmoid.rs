@@ -1,9 +1,10 @@
 use wgpu::BufferBinding;
 
-use crate::dispatch::Bound;
-use crate::host::{self, Waiting};
+use crate::bands;
+use crate::host::{self, Slot, Waiting};
 use crate::kernel::{Access, Kernel, Params, Specialisation, binding};
-use crate::{Dispatch, Error, Gpu, Logits};
+use crate::window::Window;
+use crate::{Dispatch, Error, Gpu, Input, Logits};
 
 pub(crate) static SIGMOID: Kernel = Kernel {
     name: "sigmoid",
@@ -11,7 +12,7 @@ pub(crate) static SIGMOID: Kernel = Kernel {
     entry: "sigmoid",
     class_walks: 1,
     bindings: &[binding::LOGITS, binding::OUTPUT],
-    specialisations: |_| Access::ALL.map(|access| Specialisation::new(access, 0)).into(),
+    specialisations: |_| Access::inputs().map(|(access, element)| Specialisation::new(access, element, 0)).collect(),
 };
 
 /// Groups of four elements that an invocation owns, `GROUPS` in `shaders/sigmoid.wgsl`.
@@ -52,16 +53,21 @@ impl Sigmoid {
         input: BufferBinding<'_>,
         output: BufferBinding<'_>,
     ) -> Result<Dispatch, Error> {
-        let buffers = [
-            Bound::new(gpu, binding::LOGITS, input, logits.bytes())?,
-            Bound::new(gpu, binding::OUTPUT, output, logits.bytes())?,
-        ];
-        // All planes are one run of elements here, so only its length has to be a multiple of four.
-        let run = Logits::chw(1, 1, logits.len())?;
-        let specialisation = Specialisation::new(Access::choose(gpu, run.plane_stride()), 0);
-        let invocations = logits.len().div_ceil(4).div_ceil(GROUPS);
+        let whole = logits.elementwise();
+        let bands = bands::for_dispatch(gpu, &whole.output())?;
+        let input = Window::new(gpu, input, &whole, &bands)?;
+        let output = Window::new(gpu, output, &whole.output(), &bands)?;
         let mut dispatch = Dispatch::new();
-        dispatch.push(gpu, (&SIGMOID, specialisation), Params::new(&run), &buffers, (invocations, 1))?;
+        for band in &bands {
+            let (input, from) = input.read(gpu, &mut dispatch, band)?;
+            let (written, to) = output.write(gpu, band)?;
+            let params = Params::new(&from).with_output(&to);
+            let in_fours = params.reads_in_fours() && params.writes_in_fours(to.is_cropped());
+            let specialisation = Specialisation::new(Access::choose(gpu, in_fours), from.element_type(), 0);
+            let invocations = (params.groups.div_ceil(GROUPS), from.images());
+            dispatch.push(gpu, (&SIGMOID, specialisation), params, &[input, written], invocations)?;
+            output.finish(gpu, &mut dispatch, band)?;
+        }
         Ok(dispatch)
     }
 
@@ -71,7 +77,7 @@ impl Sigmoid {
     /// # Errors
     ///
     /// [`Error::Length`] for a slice that is not `logits`; what the device reports otherwise.
-    pub async fn run(&self, gpu: &Gpu, logits: &Logits, data: &[f32]) -> Result<Vec<f32>, Error> {
+    pub async fn run<'a>(&self, gpu: &Gpu, logits: &Logits, data: impl Into<Input<'a>>) -> Result<Vec<f32>, Error> {
         self.run_with(gpu, logits, data, Waiting::Async).await
     }
 
@@ -80,15 +86,25 @@ impl Sigmoid {
     /// # Errors
     ///
     /// As [`run`](Self::run).
-    pub fn run_blocking(&self, gpu: &Gpu, logits: &Logits, data: &[f32]) -> Result<Vec<f32>, Error> {
+    pub fn run_blocking<'a>(&self, gpu: &Gpu, logits: &Logits, data: impl Into<Input<'a>>) -> Result<Vec<f32>, Error> {
         pollster::block_on(self.run_with(gpu, logits, data, Waiting::Block))
     }
 
-    async fn run_with(&self, gpu: &Gpu, logits: &Logits, data: &[f32], waiting: Waiting) -> Result<Vec<f32>, Error> {
-        let bands = host::bands(gpu, logits, 1)?;
-        let dispatch = |band: &Logits, input: BufferBinding<'_>, output: BufferBinding<'_>| {
-            self.dispatch(gpu, band, input, output)
+    async fn run_with<'a>(
+        &self,
+        gpu: &Gpu,
+        logits: &Logits,
+        data: impl Into<Input<'a>>,
+        waiting: Waiting,
+    ) -> Result<Vec<f32>, Error> {
+        let mut input = data.into();
+        let logits = host::logits_of(logits, &input)?;
+        let result = logits.resized(logits.images(), logits.height(), logits.width())?;
+        let bands = bands::for_host(gpu, &logits.output(), 0)?;
+        let dispatch = |shape: &Logits, slot: &Slot| {
+            let [input, output] = slot.tensors();
+            self.dispatch(gpu, shape, input, output)
         };
-        host::map_tensor(gpu, logits, &bands, data, waiting, dispatch).await
+        host::map_tensor(gpu, waiting, (&logits, &result), &mut input, &bands, dispatch).await
     }
 }

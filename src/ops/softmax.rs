@@ -1,9 +1,11 @@
 use wgpu::BufferBinding;
 
+use crate::bands::{self, BAND_BYTES, Band};
 use crate::dispatch::{Bound, scratch};
-use crate::host::{self, Waiting};
+use crate::host::{self, Slot, Waiting};
 use crate::kernel::{Access, Kernel, Params, Specialisation, UNROLLED_CLASSES, binding};
-use crate::{Dispatch, Error, Gpu, Logits};
+use crate::window::Window;
+use crate::{Dispatch, Error, Gpu, Input, Logits};
 
 const SOURCE: &str = include_str!("../../shaders/softmax.wgsl");
 
@@ -51,8 +53,10 @@ pub(crate) static ROWS: Kernel = Kernel {
 };
 
 fn specialisations(classes: u32) -> Vec<Specialisation> {
-    let both = |access| [false, true].map(|log| Specialisation { log, ..Specialisation::new(access, classes) });
-    Access::ALL.into_iter().flat_map(both).collect()
+    let both = |(access, element)| {
+        [false, true].map(|log| Specialisation { log, ..Specialisation::new(access, element, classes) })
+    };
+    Access::inputs().flat_map(both).collect()
 }
 
 /// Class planes of a group that an invocation of [`APPLY`] owns, `CLASS_BLOCK` in `shaders/softmax.wgsl`.
@@ -126,67 +130,61 @@ impl Softmax {
         input: BufferBinding<'_>,
         output: BufferBinding<'_>,
     ) -> Result<Dispatch, Error> {
-        let input = Bound::new(gpu, binding::LOGITS, input, logits.bytes())?;
-        let output = Bound::new(gpu, binding::OUTPUT, output, logits.bytes())?;
-        let buffers = [input, output];
-        let whole = Params::new(logits);
-        let (images, classes) = (logits.images(), logits.classes());
-        let (height, width) = (logits.height(), logits.width());
-        // `pixels` elements of other columns, or of other pixels of the row, lie between two of the same.
-        let planes = |count: u32, pixels: u32, image_stride: u32| Params {
-            classes: count,
-            pixels,
-            plane_stride: pixels,
-            pixel_stride: 1,
-            image_stride,
-            map_stride: pixels.next_multiple_of(4),
-            ..whole
-        };
-        match (self.axis, logits.is_classes_last()) {
-            (Axis::Class, _) => self.dispatch_planes(gpu, whole, images, buffers),
-            (Axis::Height, false) => {
-                let columns = planes(height, width, logits.plane_stride());
-                self.dispatch_planes(gpu, columns, images * classes, buffers)
+        let whole = logits.along(self.axis);
+        let bands = self.bands_for_dispatch(gpu, logits)?;
+        let input = Window::new(gpu, input, &whole, &bands)?;
+        let output = Window::new(gpu, output, &whole.output(), &bands)?;
+        let mut dispatch = Dispatch::new();
+        for band in &bands {
+            let (input, from) = input.read(gpu, &mut dispatch, band)?;
+            let (written, to) = output.write(gpu, band)?;
+            if self.takes_rows(logits) {
+                self.push_rows(gpu, &mut dispatch, (input, &from), (written, &to))?;
+            } else {
+                self.push_planes(gpu, &mut dispatch, (input, &from), (written, &to))?;
             }
-            (Axis::Height, true) => {
-                let columns = planes(height, width * classes, logits.image_stride());
-                self.dispatch_planes(gpu, columns, images, buffers)
-            }
-            (Axis::Width, true) => {
-                let row = planes(width, classes, width * classes);
-                self.dispatch_planes(gpu, row, images * height, buffers)
-            }
-            (Axis::Width, false) => {
-                let rows = Params { classes: width, pixels: height, rows: images * classes * height, ..whole };
-                // Rows start at multiples of four elements where they are that long in planes that start there.
-                let stride = if width.is_multiple_of(4) { logits.plane_stride() } else { width };
-                let access = Access::choose(gpu, stride);
-                let specialisation = Specialisation { log: self.log, ..Specialisation::new(access, 0) };
-                let mut dispatch = Dispatch::new();
-                dispatch.push(gpu, (&ROWS, specialisation), rows, &buffers, (rows.rows, 1))?;
-                Ok(dispatch)
-            }
+            output.finish(gpu, &mut dispatch, band)?;
         }
+        Ok(dispatch)
     }
 
-    /// Over `params.classes` elements, `params.plane_stride` apart, in each of `images`.
-    fn dispatch_planes(
+    /// Whether the elements along the axis are neighbours in memory, with nothing between them.
+    fn takes_rows(&self, logits: &Logits) -> bool {
+        self.axis == Axis::Width && !logits.is_classes_last()
+    }
+
+    fn bands_for_dispatch(&self, gpu: &Gpu, logits: &Logits) -> Result<Vec<Band>, Error> {
+        let whole = logits.along(self.axis);
+        if !self.takes_rows(logits) {
+            return bands::for_dispatch(gpu, &whole.output());
+        }
+        let limit = gpu.limits().max_storage_buffer_binding_size;
+        if whole.output().bytes() <= limit {
+            return Ok(vec![Band::whole(&whole)]);
+        }
+        let limit = limit - bands::alignment(gpu);
+        bands::of_rows(&whole, limit, limit)
+    }
+
+    /// Over the classes of `from`.
+    fn push_planes(
         &self,
         gpu: &Gpu,
-        params: Params,
-        images: u32,
-        [input, output]: [Bound<'_>; 2],
-    ) -> Result<Dispatch, Error> {
-        let access = if params.image_stride.is_multiple_of(4) { params.plane_stride } else { 1 };
-        let specialisation =
-            Specialisation { log: self.log, ..Specialisation::new(Access::choose(gpu, access), params.classes) };
-        let groups = params.pixels.div_ceil(4);
-        let mut dispatch = Dispatch::new();
+        dispatch: &mut Dispatch,
+        (input, from): (Bound<'_>, &Logits),
+        (output, to): (Bound<'_>, &Logits),
+    ) -> Result<(), Error> {
+        let params = Params::new(from).with_output(to);
+        let specialise = |in_fours| {
+            let access = Access::choose(gpu, in_fours);
+            Specialisation { log: self.log, ..Specialisation::new(access, from.element_type(), from.classes()) }
+        };
+        let specialisation = specialise(params.reads_in_fours() && params.writes_in_fours(to.is_cropped()));
+        let (groups, images) = (params.groups, from.images());
         if specialisation.classes != 0 {
-            dispatch.push(gpu, (&REGISTERS, specialisation), params, &[input, output], (groups, images))?;
-            return Ok(dispatch);
+            return dispatch.push(gpu, (&REGISTERS, specialisation), params, &[input, output], (groups, images));
         }
-        let bytes = u64::from(images) * u64::from(params.map_stride) * 4;
+        let bytes = u64::from(images) * u64::from(params.map_groups) * 16;
         let maximum = scratch(gpu, "softmax maximum", bytes)?;
         let scale = scratch(gpu, "softmax scale", bytes)?;
         let statistics = [
@@ -199,8 +197,32 @@ impl Softmax {
         let scale = Bound::whole(gpu, binding::SCALE_IN, &scale)?;
         let invocations = groups * params.classes.div_ceil(CLASS_BLOCK);
         let apply = [input, output, maximum, scale];
-        dispatch.push(gpu, (&APPLY, specialisation), params, &apply, (invocations, images))?;
-        Ok(dispatch)
+        dispatch.push(gpu, (&APPLY, specialisation), params, &apply, (invocations, images))
+    }
+
+    /// Over the rows of `from`, which are neighbours in memory.
+    fn push_rows(
+        &self,
+        gpu: &Gpu,
+        dispatch: &mut Dispatch,
+        (input, from): (Bound<'_>, &Logits),
+        (output, to): (Bound<'_>, &Logits),
+    ) -> Result<(), Error> {
+        let planes = Params::new(from).with_output(to);
+        let params = Params {
+            classes: from.width(),
+            rows: from.height(),
+            groups: from.images() * from.height(),
+            plane_stride: from.image_stride(),
+            out_plane_stride: to.image_stride(),
+            ..planes
+        };
+        // Every row starts at a multiple of four elements, and ends at one.
+        let starts = [from.offset(), from.row_stride(), from.image_stride(), to.offset(), to.row_stride()];
+        let in_fours = starts.iter().chain([&to.image_stride(), &from.width()]).all(|start| start.is_multiple_of(4));
+        let specialisation = Specialisation::new(Access::choose(gpu, in_fours), from.element_type(), 0);
+        let specialisation = Specialisation { log: self.log, ..specialisation };
+        dispatch.push(gpu, (&ROWS, specialisation), params, &[input, output], (params.groups, 1))
     }
 
     /// Probabilities of `data`, in its order, N × C × H × W. Somebody else polls the device, as for
@@ -209,7 +231,7 @@ impl Softmax {
     /// # Errors
     ///
     /// [`Error::Length`] for a slice that is not `logits`; what the device reports otherwise.
-    pub async fn run(&self, gpu: &Gpu, logits: &Logits, data: &[f32]) -> Result<Vec<f32>, Error> {
+    pub async fn run<'a>(&self, gpu: &Gpu, logits: &Logits, data: impl Into<Input<'a>>) -> Result<Vec<f32>, Error> {
         self.run_with(gpu, logits, data, Waiting::Async).await
     }
 
@@ -218,30 +240,36 @@ impl Softmax {
     /// # Errors
     ///
     /// As [`run`](Self::run).
-    pub fn run_blocking(&self, gpu: &Gpu, logits: &Logits, data: &[f32]) -> Result<Vec<f32>, Error> {
+    pub fn run_blocking<'a>(&self, gpu: &Gpu, logits: &Logits, data: impl Into<Input<'a>>) -> Result<Vec<f32>, Error> {
         pollster::block_on(self.run_with(gpu, logits, data, Waiting::Block))
     }
 
-    async fn run_with(&self, gpu: &Gpu, logits: &Logits, data: &[f32], waiting: Waiting) -> Result<Vec<f32>, Error> {
-        // What is normalised together must stay in one band. Bands are runs of pixels, so over another axis than the
-        // classes the tensor is seen as one whose classes are the elements along that axis; or as one of rows.
-        let (images, classes) = (logits.images(), logits.classes());
-        let (height, width) = (logits.height(), logits.width());
-        let of_classes = self.axis(Axis::Class);
-        let (whole, operator) = match (self.axis, logits.is_classes_last()) {
-            (Axis::Class, _) => (*logits, *self),
-            (Axis::Height, false) => (Logits::nchw(images * classes, height, 1, width)?, of_classes),
-            (Axis::Height, true) => (Logits::nchw(images, height, width, classes)?, of_classes),
-            (Axis::Width, true) => (Logits::nchw(images * height, width, 1, classes)?, of_classes),
-            (Axis::Width, false) => (Logits::chw(1, images * classes * height, width)?, *self),
+    async fn run_with<'a>(
+        &self,
+        gpu: &Gpu,
+        logits: &Logits,
+        data: impl Into<Input<'a>>,
+        waiting: Waiting,
+    ) -> Result<Vec<f32>, Error> {
+        // What is normalised together must stay in one band: along the axis, a band has all elements.
+        let mut input = data.into();
+        let logits = host::logits_of(logits, &input)?;
+        let packed = logits.resized(logits.images(), logits.height(), logits.width())?;
+        let (whole, result) = (logits.along(self.axis), packed.along(self.axis));
+        let rows = self.takes_rows(&logits);
+        let bands = if rows {
+            {
+                let device = bands::binding_limit(gpu);
+                bands::of_rows(&whole, BAND_BYTES.min(device), device)?
+            }
+        } else {
+            bands::for_host(gpu, &whole.output(), 0)?
         };
-        let bands = match operator.axis {
-            Axis::Width => host::bands_of_rows(gpu, &whole)?,
-            _ => host::bands(gpu, &whole, 1)?,
+        let operator = self.axis(if rows { Axis::Width } else { Axis::Class });
+        let dispatch = |shape: &Logits, slot: &Slot| {
+            let [input, output] = slot.tensors();
+            operator.dispatch(gpu, shape, input, output)
         };
-        let dispatch = |band: &Logits, input: BufferBinding<'_>, output: BufferBinding<'_>| {
-            operator.dispatch(gpu, band, input, output)
-        };
-        host::map_tensor(gpu, &whole, &bands, data, waiting, dispatch).await
+        host::map_tensor(gpu, waiting, (&whole, &result), &mut input, &bands, dispatch).await
     }
 }

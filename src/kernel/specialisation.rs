@@ -1,0 +1,186 @@
+use super::{Kernel, UNROLLED_CLASSES, WORKGROUP};
+use crate::{ElementType, Error, Gpu};
+
+/// Which scores of the best class are wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Scores {
+    pub confidence: bool,
+    pub margin: bool,
+    pub entropy: bool,
+}
+
+impl Scores {
+    pub const NONE: Self = Self { confidence: false, margin: false, entropy: false };
+
+    /// Bits of all maps of a pixel, with its label.
+    pub fn bits(self, label_type: LabelType) -> u64 {
+        let scores = u64::from(self.confidence) + u64::from(self.margin) + u64::from(self.entropy);
+        u64::from(label_type.bits()) + 32 * scores
+    }
+
+    /// Every combination.
+    pub fn all() -> [Self; 8] {
+        std::array::from_fn(|bits| Self { confidence: bits & 1 != 0, margin: bits & 2 != 0, entropy: bits & 4 != 0 })
+    }
+}
+
+/// How many elements of a tensor a kernel reads or writes at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Access {
+    /// One element: for groups that do not start at a multiple of four elements.
+    Scalar,
+    /// Four elements.
+    Vec4,
+    /// Four elements as words of 64 bits: lavapipe makes a loop over its lanes of every access, and one of 64 bits costs
+    /// it as much as one of 32.
+    Words64,
+}
+
+impl Access {
+    pub const ALL: [Self; 3] = [Self::Scalar, Self::Vec4, Self::Words64];
+
+    /// Every way of reading logits.
+    pub fn inputs() -> impl Iterator<Item = (Self, ElementType)> {
+        Self::ALL.into_iter().flat_map(|access| [ElementType::F32, ElementType::F16].map(|element| (access, element)))
+    }
+
+    /// For groups that start at multiples of four elements, or anywhere.
+    pub fn choose(gpu: &Gpu, in_fours: bool) -> Self {
+        if !in_fours {
+            Self::Scalar
+        } else if gpu.is_software() && gpu.features().contains(wgpu::Features::SHADER_INT64) {
+            Self::Words64
+        } else {
+            Self::Vec4
+        }
+    }
+
+    fn load_source(self, element_type: ElementType) -> &'static str {
+        match (self, element_type) {
+            (Self::Scalar, ElementType::F32) => include_str!("../../shaders/prelude/load_scalar.wgsl"),
+            (Self::Vec4, ElementType::F32) => include_str!("../../shaders/prelude/load_vec4.wgsl"),
+            (Self::Words64, ElementType::F32) => include_str!("../../shaders/prelude/load_words64.wgsl"),
+            (Self::Scalar, ElementType::F16) => include_str!("../../shaders/prelude/load_scalar_f16.wgsl"),
+            (Self::Vec4, ElementType::F16) => include_str!("../../shaders/prelude/load_vec4_f16.wgsl"),
+            (Self::Words64, ElementType::F16) => include_str!("../../shaders/prelude/load_words64_f16.wgsl"),
+        }
+    }
+
+    fn store_source(self) -> &'static str {
+        match self {
+            Self::Scalar => include_str!("../../shaders/prelude/store_scalar.wgsl"),
+            Self::Vec4 => include_str!("../../shaders/prelude/store_vec4.wgsl"),
+            Self::Words64 => include_str!("../../shaders/prelude/store_words64.wgsl"),
+        }
+    }
+}
+
+/// The integer type of labels on the GPU.
+///
+/// ```
+/// use seghead::LabelType;
+/// assert_eq!(LabelType::for_classes(21), LabelType::U8);
+/// assert_eq!(LabelType::for_classes(1000).bits(), 32);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LabelType {
+    /// 8 bits, four pixels to a 32-bit word, the first pixel in the lowest byte.
+    U8,
+    /// 32 bits, one pixel to a word.
+    U32,
+}
+
+impl LabelType {
+    /// The smallest type that tells `classes` classes apart.
+    pub fn for_classes(classes: u32) -> Self {
+        if classes <= 256 { Self::U8 } else { Self::U32 }
+    }
+
+    /// Bits of one label.
+    pub fn bits(self) -> u32 {
+        match self {
+            Self::U8 => 8,
+            Self::U32 => 32,
+        }
+    }
+
+    pub(crate) fn check(self, classes: u32) -> Result<(), Error> {
+        match self {
+            Self::U8 if classes > 256 => Err(Error::LabelType { bits: 8, limit: 256, classes }),
+            _ => Ok(()),
+        }
+    }
+
+    fn source(self) -> &'static str {
+        match self {
+            Self::U8 => include_str!("../../shaders/prelude/labels_u8.wgsl"),
+            Self::U32 => include_str!("../../shaders/prelude/labels_u32.wgsl"),
+        }
+    }
+}
+
+/// What is compiled into a pipeline: part of the key that pipelines are cached under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Specialisation {
+    pub access: Access,
+    pub element_type: ElementType,
+    pub labels: LabelType,
+    /// The class count, or 0 where the shader reads it from its parameters.
+    pub classes: u32,
+    pub scores: Scores,
+    pub class_weights: bool,
+    pub label_smoothing: bool,
+    /// Whether a loss is also written per pixel.
+    pub per_pixel: bool,
+    /// Whether a softmax becomes its logarithm.
+    pub log: bool,
+    /// Taps per axis that a block of 4 × 4 upsampled pixels reads.
+    pub taps: u32,
+}
+
+impl Specialisation {
+    pub const fn new(access: Access, element_type: ElementType, classes: u32) -> Self {
+        Self {
+            access,
+            element_type,
+            labels: LabelType::U8,
+            classes: if classes <= UNROLLED_CLASSES { classes } else { 0 },
+            scores: Scores::NONE,
+            class_weights: false,
+            label_smoothing: false,
+            per_pixel: false,
+            log: false,
+            taps: 4,
+        }
+    }
+
+    /// The whole WGSL text of `kernel` specialised like this.
+    pub fn source(&self, kernel: &Kernel) -> String {
+        let constants = format!(
+            "const WORKGROUP: u32 = {WORKGROUP}u;\n\
+             const CLASSES: u32 = {}u;\n\
+             const CONFIDENCE: bool = {};\n\
+             const MARGIN: bool = {};\n\
+             const ENTROPY: bool = {};\n\
+             const CLASS_WEIGHTS: bool = {};\n\
+             const LABEL_SMOOTHING: bool = {};\n\
+             const PER_PIXEL: bool = {};\n\
+             const LOG: bool = {};\n\
+             const TAPS: u32 = {}u;\n",
+            self.classes,
+            self.scores.confidence,
+            self.scores.margin,
+            self.scores.entropy,
+            self.class_weights,
+            self.label_smoothing,
+            self.per_pixel,
+            self.log,
+            self.taps,
+        );
+        let common = include_str!("../../shaders/prelude/common.wgsl");
+        let statistics = include_str!("../../shaders/prelude/statistics.wgsl");
+        let best = include_str!("../../shaders/prelude/best.wgsl");
+        let (load, store) = (self.access.load_source(self.element_type), self.access.store_source());
+        [&constants, common, load, store, self.labels.source(), statistics, best, kernel.source].concat()
+    }
+}

@@ -1,0 +1,160 @@
+//! Tensors of a dispatch that cannot be bound at once: their parts, bound where they are, or brought together in a
+//! buffer of the dispatch's own by the kernel in `shaders/copy.wgsl`.
+
+use wgpu::BufferBinding;
+
+use crate::bands::{self, Band};
+use crate::dispatch::{Bound, scratch};
+use crate::kernel::{Access, Binding, Kernel, Params, Specialisation, binding};
+use crate::{Dispatch, Error, Gpu, Logits};
+
+pub(crate) static COPY: Kernel = Kernel {
+    name: "copy",
+    source: include_str!("../shaders/copy.wgsl"),
+    entry: "copy",
+    class_walks: 1,
+    bindings: &[binding::LOGITS, binding::OUTPUT],
+    specialisations: |_| Access::inputs().map(|(access, element)| Specialisation::new(access, element, 0)).collect(),
+};
+
+/// Where the bands of a tensor are bound.
+pub(crate) struct Window<'a> {
+    buffer: BufferBinding<'a>,
+    logits: Logits,
+    /// Where the planes of a band are too far apart to be bound: what they are brought together in.
+    together: Option<wgpu::Buffer>,
+}
+
+impl<'a> Window<'a> {
+    /// For `bands` of the tensor `logits` in `buffer`.
+    pub fn new(gpu: &Gpu, buffer: BufferBinding<'a>, logits: &Logits, bands: &[Band]) -> Result<Self, Error> {
+        let limit = gpu.limits().max_storage_buffer_binding_size;
+        let in_place = |band: &Band| match band.is_whole(logits) {
+            true => logits.bytes() <= limit,
+            false => extent(&band.of(logits)) + bands::alignment(gpu) <= limit,
+        };
+        let mut together = None;
+        if !bands.iter().all(in_place) {
+            let mut most = 0;
+            for band in bands {
+                most = most.max(shape_together(band, logits)?.bytes());
+            }
+            together = Some(scratch(gpu, "logits of a band", most)?);
+        }
+        Ok(Self { buffer, logits: *logits, together })
+    }
+
+    /// The logits of `band`, as they are bound and where; where they must be brought together, `dispatch` gets the work.
+    pub fn read(&self, gpu: &Gpu, dispatch: &mut Dispatch, band: &Band) -> Result<(Bound<'_>, Logits), Error> {
+        let whole = &self.logits;
+        let Some(together) = &self.together else { return self.in_place(gpu, binding::LOGITS, band) };
+        let shape = shape_together(band, whole)?;
+        self.each_window(gpu, binding::LOGITS, band, |input, part, first_class| {
+            let to = shape.part(0..1, 0, (shape.height(), shape.width()), first_class..first_class + part.classes());
+            let output = Bound::new(gpu, binding::OUTPUT, together.as_entire_buffer_binding(), shape.bytes())?;
+            copy(gpu, dispatch, (input, part), (output, to))
+        })?;
+        Ok((Bound::new(gpu, binding::LOGITS, together.as_entire_buffer_binding(), shape.bytes())?, shape))
+    }
+
+    /// Where the results of `band` are written: what [`finish`](Self::finish) has to follow.
+    pub fn write(&self, gpu: &Gpu, band: &Band) -> Result<(Bound<'_>, Logits), Error> {
+        let Some(together) = &self.together else { return self.in_place(gpu, binding::OUTPUT, band) };
+        let shape = shape_together(band, &self.logits)?;
+        Ok((Bound::new(gpu, binding::OUTPUT, together.as_entire_buffer_binding(), shape.bytes())?, shape))
+    }
+
+    /// Takes apart what was written together for `band`.
+    pub fn finish(&self, gpu: &Gpu, dispatch: &mut Dispatch, band: &Band) -> Result<(), Error> {
+        let Some(together) = &self.together else { return Ok(()) };
+        let shape = shape_together(band, &self.logits)?;
+        self.each_window(gpu, binding::OUTPUT, band, |output, part, first_class| {
+            let from = shape.part(0..1, 0, (shape.height(), shape.width()), first_class..first_class + part.classes());
+            let input = Bound::new(gpu, binding::LOGITS, together.as_entire_buffer_binding(), shape.bytes())?;
+            copy(gpu, dispatch, (input, from), (output, part))
+        })
+    }
+
+    /// Calls `copy` with as many classes of `band` at a time as can be bound, and the first of them.
+    fn each_window(
+        &self,
+        gpu: &Gpu,
+        binding: Binding,
+        band: &Band,
+        mut copy: impl FnMut(Bound<'_>, Logits, u32) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let whole = &self.logits;
+        let limit = gpu.limits().max_storage_buffer_binding_size - bands::alignment(gpu);
+        let of = |classes| whole.part(band.image..band.image + 1, band.pixel, (band.height, band.width), classes);
+        let needed = extent(&of(0..1));
+        if needed > limit {
+            return Err(Error::Limit { what: "bytes between the first and the last pixel of a band", needed, limit });
+        }
+        let plane = u64::from(whole.plane_stride()) * whole.element_type().size();
+        let most = u32::try_from(1 + (limit - needed) / plane).unwrap_or(u32::MAX).min(whole.classes());
+        for first in (0..whole.classes()).step_by(most as usize) {
+            let (bound, part) = self.part(gpu, binding, &of(first..whole.classes().min(first.saturating_add(most))))?;
+            copy(bound, part, first)?;
+        }
+        Ok(())
+    }
+
+    /// Binds what holds `band`.
+    fn in_place(&self, gpu: &Gpu, binding: Binding, band: &Band) -> Result<(Bound<'_>, Logits), Error> {
+        match band.is_whole(&self.logits) {
+            true => Ok((self.bind(gpu, binding, &self.logits, 0)?, self.logits)),
+            false => self.part(gpu, binding, &band.of(&self.logits)),
+        }
+    }
+
+    /// Binds what holds `part`.
+    fn part(&self, gpu: &Gpu, binding: Binding, part: &Logits) -> Result<(Bound<'_>, Logits), Error> {
+        let (start, part) = part.rebased(gpu.limits().min_storage_buffer_offset_alignment);
+        Ok((self.bind(gpu, binding, &part, start)?, part))
+    }
+
+    /// Binds the bytes of `part` from `start` on.
+    fn bind(&self, gpu: &Gpu, binding: Binding, part: &Logits, start: u64) -> Result<Bound<'_>, Error> {
+        Bound::part(gpu, binding, self.buffer.clone(), self.logits.bytes(), start..start + part.bytes())
+    }
+}
+
+/// Bytes from the first element of a part to its last.
+fn extent(part: &Logits) -> u64 {
+    u64::from(part.len() - part.offset()) * part.element_type().size()
+}
+
+/// A band brought together: classes first, f32, its rows at multiples of four elements as those of its map are.
+fn shape_together(band: &Band, whole: &Logits) -> Result<Logits, Error> {
+    let shape = Logits::nchw(band.images, whole.classes(), band.height, band.width)?;
+    if whole.is_flat() { shape.padded() } else { shape.with_row_stride(band.width.next_multiple_of(4)) }
+}
+
+fn copy(
+    gpu: &Gpu,
+    dispatch: &mut Dispatch,
+    (input, from): (Bound<'_>, Logits),
+    (output, to): (Bound<'_>, Logits),
+) -> Result<(), Error> {
+    let params = Params::new(&from).with_output(&to);
+    // Both sides can be read and written in fours, or none: a store of four reaches beyond the row only into padding.
+    let in_fours = params.reads_in_fours() && params.writes_in_fours(true);
+    let specialisation = Specialisation::new(Access::choose(gpu, in_fours), from.element_type(), 0);
+    dispatch.push(gpu, (&COPY, specialisation), params, &[input, output], (params.groups, from.images()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ElementType;
+
+    #[test]
+    fn what_is_brought_together_has_the_rows_of_its_map() -> Result<(), Error> {
+        let whole = Logits::chw(3, 10, 20)?.crop(1, 1, 7, 13)?.with_element_type(ElementType::F16);
+        let band = Band { image: 0, pixel: 2 * 13, images: 1, height: 4, width: 13 };
+        let shape = shape_together(&band, &whole)?;
+        assert_eq!((shape.row_stride(), shape.map().row_stride()), (16, 16));
+        assert_eq!(shape.element_type(), ElementType::F32);
+        Ok(())
+    }
+}
