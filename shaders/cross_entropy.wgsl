@@ -71,7 +71,7 @@ fn pixels(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation
       losses[at] = select(select(vec4(0.0), group_loss, counted), vec4(params.nan), invalid);
     }
   }
-  partials_out[params.partials_offset + image * params.partials + position] = Partial(
+  partials_out[image * params.partials + position] = Partial(
     (loss.x + loss.y) + (loss.z + loss.w),
     (weight.x + weight.y) + (weight.z + weight.w),
     (valid.x + valid.y) + (valid.z + valid.w),

@@ -116,7 +116,16 @@ pub(crate) fn for_dispatch(gpu: &Gpu, logits: &Logits) -> Result<Vec<Band>, Erro
     if !fits(gpu, logits) {
         most = most.min(BAND_BYTES.min(limit) / (u64::from(logits.classes()) * 4));
     }
-    let row = if logits.is_flat() { 1 } else { logits.width().next_multiple_of(4) };
+    // From the first to the last pixel of a class, a band must be bound as well.
+    let extent = (limit - alignment(gpu)) / logits.element_type().size();
+    let row = if logits.is_flat() {
+        most = most.min(extent / u64::from(logits.pixel_stride()));
+        1
+    } else {
+        let row = logits.width().next_multiple_of(4);
+        most = most.min(extent / u64::from(logits.row_stride()) * u64::from(row));
+        row
+    };
     if most < u64::from(row.max(4)) {
         let what = "bytes of the logits of four pixels, or of a row";
         let needed = u64::from(row.max(4)) * u64::from(logits.classes()) * 4;

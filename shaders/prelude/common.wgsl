@@ -28,7 +28,6 @@ struct Params {
   pixels: u32,         // pixels of an image
   first_pixel: u32,    // the pixel of the whole batch that the first image starts with
   partials: u32,       // partial sums that a reduction reads, or that one image leaves
-  partials_offset: u32, // the first of them
   reduction: u32,      // what a reduction returns: 0 the sum, 1 the mean
   ignore_index: u32,
   has_ignore_index: u32,

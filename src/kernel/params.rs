@@ -27,7 +27,6 @@ pub(crate) struct Params {
     pub pixels: u32,
     pub first_pixel: u32,
     pub partials: u32,
-    pub partials_offset: u32,
     pub reduction: u32,
     pub ignore_index: u32,
     pub has_ignore_index: u32,
@@ -70,13 +69,15 @@ impl Params {
 
     /// With a tensor that is written where `output` says, of the same size.
     pub fn with_output(self, output: &Logits) -> Self {
+        // Rows that follow one another are a single one only if they do so on both sides.
+        let of_rows = if output.is_flat() { self } else { self.with_rows((output.height(), output.width())) };
         Self {
             out_plane_stride: output.plane_stride(),
             out_pixel_stride: output.pixel_stride(),
             out_row_stride: output.row_stride(),
             out_image_stride: output.image_stride(),
             out_offset: output.offset(),
-            ..self
+            ..of_rows
         }
     }
 

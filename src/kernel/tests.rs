@@ -120,7 +120,6 @@ fn params_lie_where_the_shaders_look() {
         pixels,
         first_pixel,
         partials,
-        partials_offset,
         reduction,
         ignore_index,
         has_ignore_index,

@@ -65,6 +65,9 @@ const GROUPS: u32 = 4;
 /// Partial sums that an invocation of [`PARTIALS`] adds, `FAN` in `shaders/cross_entropy.wgsl`.
 const FAN: u32 = 64;
 
+/// Bytes of a [`LossRecord`], and of a partial sum.
+const RECORD: u64 = size_of::<LossRecord>() as u64;
+
 /// What [`LossRecord::first_invalid`] holds where every target is valid, `NONE` in `shaders/cross_entropy.wgsl`.
 const NONE: u32 = u32::MAX;
 
@@ -246,8 +249,7 @@ impl CrossEntropy {
         record: BufferBinding<'_>,
         losses: Option<BufferBinding<'_>>,
     ) -> Result<Dispatch, Error> {
-        let record_bytes = size_of::<LossRecord>() as u64;
-        let record = Bound::new(gpu, binding::RECORD, record, record_bytes)?;
+        let record = Bound::new(gpu, binding::RECORD, record, RECORD)?;
         // The record must be none of the inputs, although only the last kernel writes it.
         let mut dispatch = Dispatch::new();
         let (mut sums, mut count) =
@@ -255,13 +257,12 @@ impl CrossEntropy {
         let params = Params { reduction: u32::from(self.reduction == Reduction::Mean), ..Params::new(logits) };
         while count > FAN {
             let fewer = count.div_ceil(FAN);
-            let added = scratch(gpu, "partial sums", u64::from(fewer) * record_bytes)?;
-            let to = Bound::whole(gpu, binding::PARTIALS_OUT, &added)?;
-            push_partials(gpu, &mut dispatch, params, (&sums, count), to)?;
+            let added = scratch(gpu, "partial sums", u64::from(fewer) * RECORD)?;
+            push_partials(gpu, &mut dispatch, params, (&sums, count), &added)?;
             (sums, count) = (added, fewer);
         }
         let buffers = [
-            Bound::new(gpu, binding::PARTIALS_IN, sums.as_entire_buffer_binding(), u64::from(count) * record_bytes)?,
+            Bound::new(gpu, binding::PARTIALS_IN, sums.as_entire_buffer_binding(), u64::from(count) * RECORD)?,
             record,
         ];
         dispatch.push(gpu, (&FINISH, REDUCTION), Params { partials: count, ..params }, &buffers, (1, 1))?;
@@ -306,7 +307,7 @@ impl CrossEntropy {
             needed: total,
             limit: u32::MAX.into(),
         })?;
-        let sums = scratch(gpu, "partial sums", total * size_of::<LossRecord>() as u64)?;
+        let sums = scratch(gpu, "partial sums", total * RECORD)?;
         let per_pixel = losses.is_some();
         for (band, first_partial) in bands.iter().zip(partials) {
             let (input, part) = window.read(gpu, dispatch, band)?;
@@ -329,7 +330,6 @@ impl CrossEntropy {
                 first_pixel: band.image * logits.pixels() + band.pixel,
                 pixels: logits.pixels(),
                 partials: partials_of_image(params.groups),
-                partials_offset: first_partial as u32,
                 has_ignore_index: u32::from(ignore_index.is_some()),
                 ignore_index: ignore_index.unwrap_or(0),
                 label_smoothing: self.label_smoothing,
@@ -343,7 +343,11 @@ impl CrossEntropy {
                 per_pixel,
                 ..Specialisation::new(access, part.element_type(), logits.classes())
             };
-            let out = Bound::whole(gpu, binding::PARTIALS_OUT, &sums)?;
+            // A workgroup leaves 2 KiB of them: every band has a range that can be bound.
+            let sums = sums.as_entire_buffer_binding();
+            let last_partial = first_partial + u64::from(params.partials) * u64::from(part.images());
+            let range = first_partial * RECORD..last_partial * RECORD;
+            let out = Bound::part(gpu, binding::PARTIALS_OUT, sums, total * RECORD, range)?;
             let buffers = [input, targets_of_band, weights.clone(), losses, out];
             dispatch.push(gpu, (&PIXELS, specialisation), params, &buffers, (params.partials, part.images()))?;
         }
@@ -405,7 +409,7 @@ impl CrossEntropy {
         for band in &bands {
             let shape = band.shape(&logits)?;
             sizes.logits = sizes.logits.max(shape.bytes());
-            sizes.outputs[0].1 = sizes.outputs[0].1.max(block_sums(&shape) * size_of::<LossRecord>() as u64);
+            sizes.outputs[0].1 = sizes.outputs[0].1.max(block_sums(&shape) * RECORD);
             target_bytes = shape.map().bytes(label_bits).max(target_bytes);
             map_bytes = shape.map().bytes(32).max(map_bytes);
         }
@@ -435,11 +439,26 @@ fn push_partials(
     dispatch: &mut Dispatch,
     params: Params,
     (sums, count): (&Buffer, u32),
-    to: Bound<'_>,
+    to: &Buffer,
 ) -> Result<(), Error> {
-    let buffers = [Bound::whole(gpu, binding::PARTIALS_IN, sums)?, to];
-    let params = Params { partials: count, ..params };
-    dispatch.push(gpu, (&PARTIALS, REDUCTION), params, &buffers, (count.div_ceil(FAN), 1))
+    // Partial sums can be more than a binding takes; those of this many are a range that can be bound.
+    const STEP: u64 = FAN as u64 * 16;
+    let limit = gpu.limits().max_storage_buffer_binding_size / RECORD;
+    let most = if u64::from(count) <= limit { count.into() } else { (limit - limit % STEP).max(STEP) };
+    for first in (0..u64::from(count)).step_by(most as usize) {
+        let last = u64::from(count).min(first + most);
+        let sums = sums.as_entire_buffer_binding();
+        let from =
+            Bound::part(gpu, binding::PARTIALS_IN, sums, u64::from(count) * RECORD, first * RECORD..last * RECORD)?;
+        let fan = u64::from(FAN);
+        let range = first / fan * RECORD..last.div_ceil(fan) * RECORD;
+        let needed = u64::from(count.div_ceil(FAN)) * RECORD;
+        let to = Bound::part(gpu, binding::PARTIALS_OUT, to.as_entire_buffer_binding(), needed, range)?;
+        let count = (last - first) as u32;
+        let params = Params { partials: count, ..params };
+        dispatch.push(gpu, (&PARTIALS, REDUCTION), params, &[from, to], (count.div_ceil(FAN), 1))?;
+    }
+    Ok(())
 }
 
 /// Invocations, and partial sums, for the groups of an image.
@@ -474,14 +493,13 @@ impl<L: Copy + Into<i64>> Bands for Losses<'_, L> {
         self.codes.upload(gpu, &slot.uploads[0], &shape.map(), &self.targets[first..first + band.pixels()]);
         let targets = Targets::new(slot.uploads[0].as_entire_buffer_binding(), self.codes.label_type);
         let losses = slot.outputs.get(1).map(Buffer::as_entire_buffer_binding);
-        let mut bytes = vec![block_sums(&shape) * size_of::<LossRecord>() as u64];
+        let mut bytes = vec![block_sums(&shape) * RECORD];
         bytes.extend(losses.as_ref().map(|_| shape.map().bytes(32)));
 
         let mut dispatch = Dispatch::new();
         let input = (slot.logits.as_entire_buffer_binding(), targets, losses);
         let (sums, count) = self.operator.push_pixels(gpu, &mut dispatch, &shape, input, None)?;
-        let to = Bound::new(gpu, binding::PARTIALS_OUT, slot.outputs[0].as_entire_buffer_binding(), bytes[0])?;
-        push_partials(gpu, &mut dispatch, Params::new(&shape), (&sums, count), to)?;
+        push_partials(gpu, &mut dispatch, Params::new(&shape), (&sums, count), &slot.outputs[0])?;
         Ok((dispatch, bytes))
     }
 

@@ -246,8 +246,11 @@ impl Segment {
             let map_limit = limit.saturating_sub(u64::from(MAP_CHUNK) * 16);
             let in_place = bands::fits(gpu, logits);
             self.split(logits, |input, output| {
-                let input = if in_place { 0 } else { input.output().bytes() };
-                within(input, together)?;
+                match (in_place, input.images()) {
+                    (true, 1) => {}
+                    (true, _) => within(logits.bytes(), limit)?,
+                    (false, _) => within(input.output().bytes(), together)?,
+                }
                 within(output.bytes(32), map_limit)
             })?
         };
