@@ -15,35 +15,6 @@
 // logits: [N, C, in_height, row_stride] or [N, in_height, row_stride], labels and scores: [N, out_height, row_groups] of
 // four
 
-// Where a coordinate of the result reads along one axis: between `index` and the next one.
-struct Source {
-  index: u32,
-  next: u32,
-  fraction: f32,
-}
-
-fn source_row(y: u32) -> Source {
-  let position = min(y, params.out_height - 1u) + params.out_row;
-  return source(params.y_numerator * position, params.y_offset, params.y_denominator, params.in_height);
-}
-
-fn source_column(x: u32) -> Source {
-  let position = min(x, params.out_width - 1u);
-  return source(params.x_numerator * position, params.x_offset, params.x_denominator, params.in_width);
-}
-
-fn source(scaled: u32, offset: i32, denominator: u32, size: u32) -> Source {
-  let numerator = u32(max(i32(scaled) + offset, 0));
-  let quotient = numerator / denominator;
-  let index = min(quotient, size - 1u);
-  return Source(index, min(index + 1u, size - 1u), f32(numerator - quotient * denominator) / f32(denominator));
-}
-
-// The element of the first class at a position of the source, in the image that starts with the element `base`.
-fn source_element(base: u32, row: u32, column: u32) -> u32 {
-  return base + (row - params.in_row) * params.row_stride + column * params.pixel_stride;
-}
-
 fn write_row(image: u32, row: u32, column: u32, best: Best) {
   write(map_at(image, row * params.row_groups + column / 4u), best);
 }
@@ -168,46 +139,6 @@ fn resize(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation
     best = exact_best(base, row, column);
   }
   write_row(image, row, column, best);
-}
-
-// The four taps of each of four neighbouring pixels of a row.
-struct Taps {
-  top: u32, // the element that the upper row of taps starts with
-  bottom: u32,
-  left: vec4<u32>,
-  right: vec4<u32>,
-  fy: f32,
-  fx: vec4<f32>,
-}
-
-fn taps_of(base: u32, row: u32, column: u32) -> Taps {
-  let y = source_row(row);
-  let a = source_column(column);
-  let b = source_column(column + 1u);
-  let c = source_column(column + 2u);
-  let d = source_column(column + 3u);
-  return Taps(
-    source_element(base, y.index, 0u),
-    source_element(base, y.next, 0u),
-    vec4(a.index, b.index, c.index, d.index) * params.pixel_stride,
-    vec4(a.next, b.next, c.next, d.next) * params.pixel_stride,
-    y.fraction,
-    vec4(a.fraction, b.fraction, c.fraction, d.fraction),
-  );
-}
-
-fn sample(taps: Taps, plane: u32) -> vec4<f32> {
-  let top = mix_columns(taps, plane + taps.top);
-  let bottom = mix_columns(taps, plane + taps.bottom);
-  return (1.0 - taps.fy) * top + taps.fy * bottom;
-}
-
-fn mix_columns(taps: Taps, row: u32) -> vec4<f32> {
-  let l = taps.left + row;
-  let r = taps.right + row;
-  let left = vec4(load_one(l.x), load_one(l.y), load_one(l.z), load_one(l.w));
-  let right = vec4(load_one(r.x), load_one(r.y), load_one(r.z), load_one(r.w));
-  return (1.0 - taps.fx) * left + taps.fx * right;
 }
 
 // Four pixels of a row, in two walks over the classes that heed special values, as argmax and softmax have them.

@@ -56,6 +56,21 @@ impl Band {
         whole.resized(self.images, self.height, self.width)?.padded()
     }
 
+    /// A band brought together: classes first, f32, its rows at multiples of four elements as those of its map are.
+    pub fn shape_together(&self, whole: &Logits) -> Result<Logits, Error> {
+        let shape = Logits::nchw(self.images, whole.classes(), self.height, self.width)?;
+        if whole.is_flat() { shape.padded() } else { shape.with_row_stride(self.width.next_multiple_of(4)) }
+    }
+
+    /// Whether it can be bound where it is.
+    pub fn is_in_place(&self, gpu: &Gpu, whole: &Logits) -> bool {
+        let limit = gpu.limits().max_storage_buffer_binding_size;
+        match self.is_whole(whole) {
+            true => whole.bytes() <= limit,
+            false => extent(&self.of(whole)) + alignment(gpu) <= limit,
+        }
+    }
+
     /// The band where it is in `whole`, all classes.
     pub fn of(&self, whole: &Logits) -> Logits {
         let images = self.image..self.image + self.images;
@@ -138,6 +153,21 @@ pub(crate) fn for_dispatch(gpu: &Gpu, logits: &Logits) -> Result<Vec<Band>, Erro
 pub(crate) fn fits(gpu: &Gpu, logits: &Logits) -> bool {
     let limit = gpu.limits().max_storage_buffer_binding_size;
     logits.bytes() <= limit || u64::from(logits.image_stride()) * logits.element_type().size() + alignment(gpu) <= limit
+}
+
+/// Refuses a band of `logits` that can neither be bound where it is nor be brought together.
+pub(crate) fn check_readable(gpu: &Gpu, logits: &Logits, band: &Band) -> Result<(), Error> {
+    let limit = gpu.limits().max_storage_buffer_binding_size;
+    let (together, most) = (band.shape_together(logits)?.bytes(), BAND_BYTES.min(limit));
+    if band.is_in_place(gpu, logits) || band.images == 1 && together <= most {
+        return Ok(());
+    }
+    Err(Error::Limit { what: "bytes of the logits of a band", needed: together, limit: most })
+}
+
+/// Bytes from the first element of a part to its last.
+pub(crate) fn extent(part: &Logits) -> u64 {
+    u64::from(part.len() - part.offset()) * part.element_type().size()
 }
 
 /// What storage bindings are aligned to, in bytes.

@@ -266,49 +266,63 @@ pub(crate) fn numbers<T: bytemuck::Pod>(bytes: &[u8]) -> Cow<'_, [T]> {
     }
 }
 
-/// Runs an operator from a tensor to a tensor of the same sizes that lies as `result` says, band by band.
+/// A band of logits, and the band of the result that is made of it.
+pub(crate) struct Part {
+    pub band: Band,
+    /// The shape of its logits on the GPU.
+    pub shape: Logits,
+    pub result: Band,
+    /// The shape of its result on the GPU.
+    pub result_shape: Logits,
+}
+
+impl Part {
+    /// The same pixels of `whole` in the result.
+    pub fn same(band: Band, whole: &Logits) -> Result<Self, Error> {
+        let shape = band.shape(whole)?;
+        Ok(Self { band, shape, result: band, result_shape: shape.output() })
+    }
+}
+
+/// Runs an operator from a tensor to a tensor, part by part; the result lies as `result` says.
 pub(crate) async fn map_tensor(
     gpu: &Gpu,
     waiting: Waiting,
     (whole, result): (&Logits, &Logits),
     input: &mut Input<'_>,
-    bands: &[Band],
-    dispatch: impl Fn(&Logits, &Slot) -> Result<Dispatch, Error>,
+    parts: &[Part],
+    dispatch: impl Fn(usize, &Part, &Slot) -> Result<Dispatch, Error>,
 ) -> Result<Vec<f32>, Error> {
-    let (mut logits, mut output) = (0, 0);
-    for band in bands {
-        let shape = band.shape(whole)?;
-        logits = logits.max(shape.bytes());
-        output = output.max(shape.output().bytes());
-    }
-    let sizes = Sizes { logits, uploads: Vec::new(), outputs: vec![("output", output)] };
-    let values = vec![0.0; result.len() as usize];
-    let mut work = Tensors { whole, result, bands, dispatch, values };
-    stream(gpu, waiting, whole, input, (bands.len(), sizes), &mut work).await?;
-    Ok(work.values)
+    let most = |bytes: &dyn Fn(&Part) -> u64| parts.iter().map(bytes).max().unwrap_or(0);
+    let output = most(&|part| part.result_shape.bytes());
+    let sizes =
+        Sizes { logits: most(&|part| part.shape.bytes()), uploads: Vec::new(), outputs: vec![("output", output)] };
+    let mut tensors = Tensors { result, parts, dispatch, values: vec![0.0; result.len() as usize] };
+    stream(gpu, waiting, whole, input, (parts.len(), sizes), &mut tensors).await?;
+    Ok(tensors.values)
 }
 
 struct Tensors<'a, D> {
-    whole: &'a Logits,
     result: &'a Logits,
-    bands: &'a [Band],
+    parts: &'a [Part],
     dispatch: D,
     values: Vec<f32>,
 }
 
-impl<D: Fn(&Logits, &Slot) -> Result<Dispatch, Error>> Bands for Tensors<'_, D> {
+impl<D: Fn(usize, &Part, &Slot) -> Result<Dispatch, Error>> Bands for Tensors<'_, D> {
     fn band(&self, i: usize) -> Result<(Band, Logits), Error> {
-        Ok((self.bands[i], self.bands[i].shape(self.whole)?))
+        Ok((self.parts[i].band, self.parts[i].shape))
     }
 
     fn prepare(&mut self, i: usize, slot: &Slot) -> Result<(Dispatch, Vec<u64>), Error> {
-        let shape = self.bands[i].shape(self.whole)?;
-        Ok(((self.dispatch)(&shape, slot)?, vec![shape.output().bytes()]))
+        let part = &self.parts[i];
+        Ok(((self.dispatch)(i, part, slot)?, vec![part.result_shape.bytes()]))
     }
 
     fn take(&mut self, i: usize, outputs: &[&[u8]]) -> Result<(), Error> {
         let padded = numbers::<f32>(outputs[0]);
-        for (to, from, count) in runs(self.result, &self.bands[i], &self.bands[i].shape(self.whole)?) {
+        let part = &self.parts[i];
+        for (to, from, count) in runs(self.result, &part.result, &part.result_shape) {
             let to = to as usize;
             self.values[to..to + count].copy_from_slice(&padded[from..from + count]);
         }

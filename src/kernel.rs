@@ -81,6 +81,7 @@ pub(crate) static KERNELS: &[&Kernel] = &[
     &ops::cross_entropy::PIXELS,
     &ops::cross_entropy::PARTIALS,
     &ops::cross_entropy::FINISH,
+    &ops::interpolate::INTERPOLATE,
     &ops::segment::UPSCALE,
     &ops::segment::RESIZE,
     &ops::sigmoid::SIGMOID,

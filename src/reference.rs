@@ -1,6 +1,7 @@
 //! The f64 twins of the kernels: short, naive, the written specification that the tests hold the kernels to.
 //!
-//! Data are packed N × C × H × W, or N × H × W × C where the [`Logits`] say so, maps N × H × W. Nothing here is fast, and nothing uses the GPU.
+//! Data are packed N × C × H × W, or N × H × W × C where the [`Logits`] say so; for a crop they are all of the tensor
+//! that it is taken from. Results are packed, maps N × H × W. Nothing here is fast, and nothing uses the GPU.
 //!
 //! ```
 //! use seghead::{Axis, Logits, reference};
@@ -13,10 +14,22 @@
 
 use crate::{Axis, Logits, Resize};
 
-/// Where class `c` of pixel `pixel`, counted over all images, lies in packed data.
+/// Where class `c` of pixel `pixel`, counted over all images, lies in the data.
 fn index(logits: &Logits, pixel: usize, c: usize) -> usize {
-    let (classes, plane) = (logits.classes() as usize, logits.pixels() as usize);
-    if logits.is_classes_last() { pixel * classes + c } else { (pixel / plane * classes + c) * plane + pixel % plane }
+    let (width, plane) = (logits.width() as usize, logits.pixels() as usize);
+    let (image, row, column) = (pixel / plane, pixel % plane / width, pixel % width);
+    let (classes, height) = (logits.classes() as usize, logits.height() as usize);
+    if logits.is_cropped() {
+        return logits.offset() as usize
+            + image * logits.image_stride() as usize
+            + c * logits.plane_stride() as usize
+            + row * logits.row_stride() as usize
+            + column * logits.pixel_stride() as usize;
+    }
+    match logits.is_classes_last() {
+        true => ((image * height + row) * width + column) * classes + c,
+        false => ((image * classes + c) * height + row) * width + column,
+    }
 }
 
 /// The C values of every pixel, pixels in the order of a map.
@@ -37,21 +50,24 @@ fn softmax_of(values: &[f64]) -> Vec<f64> {
     exponentials.iter().map(|e| e / sum).collect()
 }
 
-/// Replaces the elements along `axis`, together, by what `f` makes of them.
+/// What `f` makes of the elements along `axis`, together; the result is packed.
 fn along<T: Copy + Into<f64>>(logits: &Logits, data: &[T], axis: Axis, f: impl Fn(&[f64]) -> Vec<f64>) -> Vec<f64> {
-    let (height, width) = (logits.height() as usize, logits.width() as usize);
-    let (classes, class_stride) = (logits.classes() as usize, index(logits, 0, 1));
-    let pixel_stride = if logits.is_classes_last() { classes } else { 1 };
-    let (count, stride) = match axis {
-        Axis::Class => (classes, class_stride),
-        Axis::Height => (height, width * pixel_stride),
-        Axis::Width => (width, pixel_stride),
-    };
-    let mut result = vec![0.0; data.len()];
-    for first in (0..data.len()).filter(|i| i / stride % count == 0) {
-        let indices = || (0..count).map(|k| first + k * stride);
-        let values: Vec<f64> = indices().map(|i| data[i].into()).collect();
-        indices().zip(f(&values)).for_each(|(i, value)| result[i] = value);
+    let (classes, height, width) = (logits.classes() as usize, logits.height() as usize, logits.width() as usize);
+    let Ok(packed) = logits.resized(logits.images(), logits.height(), logits.width()) else { return Vec::new() };
+    let mut result = vec![0.0; logits.map().pixels() * classes];
+    for pixel in 0..logits.map().pixels() {
+        for c in 0..classes {
+            let (row, column) = (pixel / width % height, pixel % width);
+            // The first of them stands for all.
+            let elements: Vec<(usize, usize)> = match axis {
+                Axis::Class if c == 0 => (0..classes).map(|c| (pixel, c)).collect(),
+                Axis::Height if row == 0 => (0..height).map(|row| (pixel + row * width, c)).collect(),
+                Axis::Width if column == 0 => (0..width).map(|column| (pixel + column, c)).collect(),
+                _ => continue,
+            };
+            let values: Vec<f64> = elements.iter().map(|&(pixel, c)| data[index(logits, pixel, c)].into()).collect();
+            elements.iter().zip(f(&values)).for_each(|(&(pixel, c), y)| result[index(&packed, pixel, c)] = y);
+        }
     }
     result
 }
@@ -68,6 +84,18 @@ pub fn log_softmax<T: Copy + Into<f64>>(logits: &Logits, data: &[T], axis: Axis)
         let log_sum = values.iter().map(|x| (x - maximum).exp()).sum::<f64>().ln();
         values.iter().map(|x| (x - maximum) - log_sum).collect()
     })
+}
+
+/// The elements of `logits` in the order of their dimensions, packed: of a crop, the rectangle alone.
+///
+/// ```
+/// use seghead::{Logits, reference};
+/// let crop = Logits::chw(1, 2, 3)?.crop(0, 1, 2, 2)?;
+/// assert_eq!(reference::packed(&crop, &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]), [1.0, 2.0, 4.0, 5.0]);
+/// # Ok::<(), seghead::Error>(())
+/// ```
+pub fn packed<T: Copy + Into<f64>>(logits: &Logits, data: &[T]) -> Vec<f64> {
+    along(logits, data, Axis::Width, <[f64]>::to_vec)
 }
 
 /// Sigmoid of every element: `1 / (1 + exp(−x))`.

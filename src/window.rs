@@ -28,16 +28,11 @@ pub(crate) struct Window<'a> {
 impl<'a> Window<'a> {
     /// For `bands` of the tensor `logits` in `buffer`.
     pub fn new(gpu: &Gpu, buffer: BufferBinding<'a>, logits: &Logits, bands: &[Band]) -> Result<Self, Error> {
-        let limit = gpu.limits().max_storage_buffer_binding_size;
-        let in_place = |band: &Band| match band.is_whole(logits) {
-            true => logits.bytes() <= limit,
-            false => extent(&band.of(logits)) + bands::alignment(gpu) <= limit,
-        };
         let mut together = None;
-        if !bands.iter().all(in_place) {
+        if !bands.iter().all(|band| band.is_in_place(gpu, logits)) {
             let mut most = 0;
             for band in bands {
-                most = most.max(shape_together(band, logits)?.bytes());
+                most = most.max(band.shape_together(logits)?.bytes());
             }
             together = Some(scratch(gpu, "logits of a band", most)?);
         }
@@ -48,7 +43,7 @@ impl<'a> Window<'a> {
     pub fn read(&self, gpu: &Gpu, dispatch: &mut Dispatch, band: &Band) -> Result<(Bound<'_>, Logits), Error> {
         let whole = &self.logits;
         let Some(together) = &self.together else { return self.in_place(gpu, binding::LOGITS, band) };
-        let shape = shape_together(band, whole)?;
+        let shape = band.shape_together(whole)?;
         self.each_window(gpu, binding::LOGITS, band, |input, part, first_class| {
             let to = shape.part(0..1, 0, (shape.height(), shape.width()), first_class..first_class + part.classes());
             let output = Bound::new(gpu, binding::OUTPUT, together.as_entire_buffer_binding(), shape.bytes())?;
@@ -60,14 +55,14 @@ impl<'a> Window<'a> {
     /// Where the results of `band` are written: what [`finish`](Self::finish) has to follow.
     pub fn write(&self, gpu: &Gpu, band: &Band) -> Result<(Bound<'_>, Logits), Error> {
         let Some(together) = &self.together else { return self.in_place(gpu, binding::OUTPUT, band) };
-        let shape = shape_together(band, &self.logits)?;
+        let shape = band.shape_together(&self.logits)?;
         Ok((Bound::new(gpu, binding::OUTPUT, together.as_entire_buffer_binding(), shape.bytes())?, shape))
     }
 
     /// Takes apart what was written together for `band`.
     pub fn finish(&self, gpu: &Gpu, dispatch: &mut Dispatch, band: &Band) -> Result<(), Error> {
         let Some(together) = &self.together else { return Ok(()) };
-        let shape = shape_together(band, &self.logits)?;
+        let shape = band.shape_together(&self.logits)?;
         self.each_window(gpu, binding::OUTPUT, band, |output, part, first_class| {
             let from = shape.part(0..1, 0, (shape.height(), shape.width()), first_class..first_class + part.classes());
             let input = Bound::new(gpu, binding::LOGITS, together.as_entire_buffer_binding(), shape.bytes())?;
@@ -86,7 +81,7 @@ impl<'a> Window<'a> {
         let whole = &self.logits;
         let limit = gpu.limits().max_storage_buffer_binding_size - bands::alignment(gpu);
         let of = |classes| whole.part(band.image..band.image + 1, band.pixel, (band.height, band.width), classes);
-        let needed = extent(&of(0..1));
+        let needed = bands::extent(&of(0..1));
         if needed > limit {
             return Err(Error::Limit { what: "bytes between the first and the last pixel of a band", needed, limit });
         }
@@ -119,17 +114,6 @@ impl<'a> Window<'a> {
     }
 }
 
-/// Bytes from the first element of a part to its last.
-fn extent(part: &Logits) -> u64 {
-    u64::from(part.len() - part.offset()) * part.element_type().size()
-}
-
-/// A band brought together: classes first, f32, its rows at multiples of four elements as those of its map are.
-fn shape_together(band: &Band, whole: &Logits) -> Result<Logits, Error> {
-    let shape = Logits::nchw(band.images, whole.classes(), band.height, band.width)?;
-    if whole.is_flat() { shape.padded() } else { shape.with_row_stride(band.width.next_multiple_of(4)) }
-}
-
 fn copy(
     gpu: &Gpu,
     dispatch: &mut Dispatch,
@@ -152,7 +136,7 @@ mod tests {
     fn what_is_brought_together_has_the_rows_of_its_map() -> Result<(), Error> {
         let whole = Logits::chw(3, 10, 20)?.crop(1, 1, 7, 13)?.with_element_type(ElementType::F16);
         let band = Band { image: 0, pixel: 2 * 13, images: 1, height: 4, width: 13 };
-        let shape = shape_together(&band, &whole)?;
+        let shape = band.shape_together(&whole)?;
         assert_eq!((shape.row_stride(), shape.map().row_stride()), (16, 16));
         assert_eq!(shape.element_type(), ElementType::F32);
         Ok(())

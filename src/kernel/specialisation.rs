@@ -1,5 +1,5 @@
 use super::{Kernel, UNROLLED_CLASSES, WORKGROUP};
-use crate::{ElementType, Error, Gpu};
+use crate::{Activation, ElementType, Error, Gpu};
 
 /// Which scores of the best class are wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -134,6 +134,8 @@ pub(crate) struct Specialisation {
     pub per_pixel: bool,
     /// Whether a softmax becomes its logarithm.
     pub log: bool,
+    /// What becomes of logits that are written.
+    pub activation: Activation,
     /// Taps per axis that a block of 4 × 4 upsampled pixels reads.
     pub taps: u32,
 }
@@ -150,6 +152,7 @@ impl Specialisation {
             label_smoothing: false,
             per_pixel: false,
             log: false,
+            activation: Activation::None,
             taps: 4,
         }
     }
@@ -166,6 +169,7 @@ impl Specialisation {
              const LABEL_SMOOTHING: bool = {};\n\
              const PER_PIXEL: bool = {};\n\
              const LOG: bool = {};\n\
+             const ACTIVATION: u32 = {}u;\n\
              const TAPS: u32 = {}u;\n",
             self.classes,
             self.scores.confidence,
@@ -175,12 +179,16 @@ impl Specialisation {
             self.label_smoothing,
             self.per_pixel,
             self.log,
+            self.activation as u32,
             self.taps,
         );
         let common = include_str!("../../shaders/prelude/common.wgsl");
         let statistics = include_str!("../../shaders/prelude/statistics.wgsl");
         let best = include_str!("../../shaders/prelude/best.wgsl");
+        let activation = include_str!("../../shaders/prelude/activation.wgsl");
+        let resize = include_str!("../../shaders/prelude/resize.wgsl");
         let (load, store) = (self.access.load_source(self.element_type), self.access.store_source());
-        [&constants, common, load, store, self.labels.source(), statistics, best, kernel.source].concat()
+        let labels = self.labels.source();
+        [&constants, common, load, store, labels, statistics, activation, best, resize, kernel.source].concat()
     }
 }

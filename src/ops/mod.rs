@@ -3,6 +3,8 @@
 
 pub(crate) mod argmax;
 pub(crate) mod cross_entropy;
+pub(crate) mod interpolate;
+pub(crate) mod resize;
 pub(crate) mod segment;
 pub(crate) mod sigmoid;
 pub(crate) mod softmax;

@@ -1,7 +1,7 @@
 use wgpu::BufferBinding;
 
 use crate::bands;
-use crate::host::{self, Slot, Waiting};
+use crate::host::{self, Part, Slot, Waiting};
 use crate::kernel::{Access, Kernel, Params, Specialisation, binding};
 use crate::window::Window;
 use crate::{Dispatch, Error, Gpu, Input, Logits};
@@ -101,10 +101,11 @@ impl Sigmoid {
         let logits = host::logits_of(logits, &input)?;
         let result = logits.resized(logits.images(), logits.height(), logits.width())?;
         let bands = bands::for_host(gpu, &logits.output(), 0)?;
-        let dispatch = |shape: &Logits, slot: &Slot| {
+        let parts: Vec<_> = bands.into_iter().map(|band| Part::same(band, &logits)).collect::<Result<_, _>>()?;
+        let dispatch = |_: usize, part: &Part, slot: &Slot| {
             let [input, output] = slot.tensors();
-            self.dispatch(gpu, shape, input, output)
+            self.dispatch(gpu, &part.shape, input, output)
         };
-        host::map_tensor(gpu, waiting, (&logits, &result), &mut input, &bands, dispatch).await
+        host::map_tensor(gpu, waiting, (&logits, &result), &mut input, &parts, dispatch).await
     }
 }

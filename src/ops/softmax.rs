@@ -2,7 +2,7 @@ use wgpu::BufferBinding;
 
 use crate::bands::{self, BAND_BYTES, Band};
 use crate::dispatch::{Bound, scratch};
-use crate::host::{self, Slot, Waiting};
+use crate::host::{self, Part, Slot, Waiting};
 use crate::kernel::{Access, Kernel, Params, Specialisation, UNROLLED_CLASSES, binding};
 use crate::window::Window;
 use crate::{Dispatch, Error, Gpu, Input, Logits};
@@ -266,10 +266,11 @@ impl Softmax {
             bands::for_host(gpu, &whole.output(), 0)?
         };
         let operator = self.axis(if rows { Axis::Width } else { Axis::Class });
-        let dispatch = |shape: &Logits, slot: &Slot| {
+        let parts: Vec<_> = bands.into_iter().map(|band| Part::same(band, &whole)).collect::<Result<_, _>>()?;
+        let dispatch = |_: usize, part: &Part, slot: &Slot| {
             let [input, output] = slot.tensors();
-            operator.dispatch(gpu, shape, input, output)
+            operator.dispatch(gpu, &part.shape, input, output)
         };
-        host::map_tensor(gpu, waiting, (&whole, &result), &mut input, &bands, dispatch).await
+        host::map_tensor(gpu, waiting, (&whole, &result), &mut input, &parts, dispatch).await
     }
 }

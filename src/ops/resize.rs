@@ -1,0 +1,171 @@
+//! Where the pixels of a resized image read the source: what [`Segment`](crate::Segment) and
+//! [`Interpolate`](crate::Interpolate) share.
+
+use crate::bands::Band;
+use crate::kernel::Params;
+use crate::{Error, Logits};
+
+/// Where on the source a pixel of the result lies. Positions outside the image are moved to its edge.
+///
+/// ```
+/// use seghead::{Resize, Segment};
+/// let like_onnx = Segment::new(360, 480).resize(Resize::Asymmetric);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Resize {
+    /// Centre on centre, `(x + ½) · in / out − ½`: `align_corners=False` in PyTorch, `half_pixel` in ONNX.
+    #[default]
+    HalfPixel,
+    /// Corner pixel on corner pixel, `x · (in − 1) / (out − 1)`: `align_corners=True` in PyTorch.
+    AlignCorners,
+    /// Corner on corner, `x · in / out`: `asymmetric` in ONNX.
+    Asymmetric,
+}
+
+/// One axis: position `x` reads at `(numerator · x + offset) / denominator`, in integers.
+#[derive(Clone, Copy, Debug)]
+struct Scale {
+    numerator: u32,
+    offset: i32,
+    denominator: u32,
+}
+
+impl Scale {
+    fn new(resize: Resize, input: u32, output: u32) -> Result<Self, Error> {
+        // Everything the kernel computes stays below twice the product, and must fit an i32.
+        const LIMIT: u64 = 1 << 30;
+        let product = u64::from(input) * u64::from(output);
+        if product > LIMIT {
+            return Err(Error::Limit {
+                what: "input size × output size along one axis",
+                needed: product,
+                limit: LIMIT,
+            });
+        }
+        let (numerator, offset, denominator) = match resize {
+            Resize::HalfPixel => (2 * input, input as i32 - output as i32, 2 * output),
+            Resize::AlignCorners if output > 1 => (input - 1, 0, output - 1),
+            Resize::AlignCorners => (0, 0, 1),
+            Resize::Asymmetric => (input, 0, output),
+        };
+        Ok(Self { numerator, offset, denominator })
+    }
+
+    /// The tap at or before output position `x`.
+    fn index(&self, x: u32) -> u32 {
+        let numerator = i64::from(self.numerator) * i64::from(x) + i64::from(self.offset);
+        (numerator.max(0) / i64::from(self.denominator)) as u32
+    }
+
+    /// Taps that four neighbouring pixels read, or `None` where the axis shrinks: 3 steps of numerator / denominator
+    /// from anywhere between two taps, and the tap behind the last pixel.
+    fn taps(&self) -> Option<u32> {
+        let steps = (3 * u64::from(self.numerator)).div_ceil(self.denominator.into());
+        (steps <= 3).then_some(steps as u32 + 2).map(|taps| taps.max(3))
+    }
+}
+
+/// Images of logits resized to `height × width`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Geometry {
+    pub height: u32,
+    pub width: u32,
+    y: Scale,
+    x: Scale,
+}
+
+/// Some rows of the result of an image, or all of some images, and the logits that they read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rows {
+    pub band: Band,
+    /// The row of the result that they start with.
+    pub row: u32,
+    /// Rows of the result.
+    pub rows: u32,
+}
+
+impl Geometry {
+    pub fn new(resize: Resize, logits: &Logits, height: u32, width: u32) -> Result<Self, Error> {
+        let y = Scale::new(resize, logits.height(), height)?;
+        let x = Scale::new(resize, logits.width(), width)?;
+        Ok(Self { height, width, y, x })
+    }
+
+    /// Taps per axis that a block of 4 × 4 pixels reads, or `None` where an axis shrinks.
+    pub fn taps(&self) -> Option<u32> {
+        Some(self.y.taps()?.max(self.x.taps()?))
+    }
+
+    /// The parameters of the rows `part` of the result, whose logits are bound as `logits`; `whole` is all of them.
+    pub fn params(&self, whole: &Logits, part: &Rows, logits: &Logits) -> Params {
+        Params {
+            in_height: whole.height(),
+            in_width: whole.width(),
+            in_row: part.band.pixel / whole.width(),
+            out_height: part.rows,
+            out_width: self.width,
+            out_row: part.row,
+            y_numerator: self.y.numerator,
+            y_offset: self.y.offset,
+            y_denominator: self.y.denominator,
+            x_numerator: self.x.numerator,
+            x_offset: self.x.offset,
+            x_denominator: self.x.denominator,
+            ..Params::new(logits)
+        }
+        .with_rows((part.rows, self.width))
+    }
+
+    /// Everything at once.
+    pub fn all(&self, logits: &Logits) -> Rows {
+        Rows { band: Band::whole(logits), row: 0, rows: self.height }
+    }
+
+    /// Splits the result into images, or into runs of rows, whose logits and results `fit`.
+    pub fn split(&self, logits: &Logits, fit: impl Fn(&Rows) -> Result<(), Error>) -> Result<Vec<Rows>, Error> {
+        let all = self.all(logits);
+        if fit(&all).is_ok() {
+            return Ok(vec![all]);
+        }
+        let image = |image| Rows { band: Band { image, images: 1, ..all.band }, ..all };
+        if fit(&image(0)).is_ok() {
+            return Ok((0..logits.images()).map(image).collect());
+        }
+        let mut rows = self.height;
+        loop {
+            let parts = self.parts_of_rows(logits, rows);
+            match parts.iter().try_for_each(&fit) {
+                Ok(()) => return Ok(parts),
+                Err(error) if rows == 1 => return Err(error),
+                Err(_) => {}
+            }
+            // Whole blocks of four rows, so that every pixel is computed in the same way whatever the parts are.
+            rows = if rows > 4 { rows.div_ceil(2).next_multiple_of(4) } else { rows.div_ceil(2) };
+        }
+    }
+
+    fn parts_of_rows(&self, logits: &Logits, rows: u32) -> Vec<Rows> {
+        let y = &self.y;
+        let mut parts = Vec::new();
+        for image in 0..logits.images() {
+            for row in (0..self.height).step_by(rows as usize) {
+                let rows = rows.min(self.height - row);
+                let source_row = y.index(row);
+                // The last pixel's lower tap, and where blocks of four rows are read, all taps of the last block.
+                let last_block = row + (rows - 1) / 4 * 4;
+                let last_tap = self.taps().map_or(0, |taps| y.index(last_block) + taps - 1);
+                let end = (last_tap.max(y.index(row + rows - 1) + 1) + 1).min(logits.height());
+                let (height, width) = (end - source_row, logits.width());
+                let band = Band { image, pixel: source_row * width, images: 1, height, width };
+                parts.push(Rows { band, row, rows });
+            }
+        }
+        parts
+    }
+}
+
+/// Refuses what a row of the result takes if it is more than the limit.
+pub(crate) fn within(needed: u64, limit: u64) -> Result<(), Error> {
+    let what = "bytes of one row of the result, or of the logits that it reads";
+    if needed <= limit { Ok(()) } else { Err(Error::Limit { what, needed, limit }) }
+}
