@@ -4,9 +4,14 @@
 
 mod common;
 
+use std::sync::OnceLock;
+
 use common::*;
 use proptest::prelude::*;
-use seghead::{Argmax, CrossEntropy, Labels, Logits, Outputs, Segment, Softmax, reference};
+use seghead::{
+    Activation, Argmax, Axis, CrossEntropy, Error, Gpu, Input, Interpolate, Labels, Logits, Outputs, Segment, Softmax,
+    reference, wgpu,
+};
 
 /// Two class counts for each kind of kernel, batches, and images of any size; the seed of their logits.
 fn tensors() -> impl Strategy<Value = (Logits, u64)> {
@@ -31,6 +36,54 @@ fn narrow(labels: Labels) -> Vec<u8> {
         Labels::U8(labels) => labels,
         Labels::U32(_) => panic!("at most 256 classes have labels of 8 bits"),
     }
+}
+
+/// Devices that bind so little that tensors are split in different places.
+fn small_gpu(i: usize) -> &'static Gpu {
+    const BYTES: [u64; 5] = [1024, 2304, 4096, 10_240, 36_864];
+    static GPUS: [OnceLock<Gpu>; BYTES.len()] = [const { OnceLock::new() }; BYTES.len()];
+    GPUS[i].get_or_init(|| {
+        watched_gpu(wgpu::Limits {
+            max_storage_buffer_binding_size: BYTES[i],
+            max_uniform_buffer_binding_size: BYTES[i],
+            ..wgpu::Limits::defaults()
+        })
+    })
+}
+
+/// What operators return on the host, as bits; nothing where a device is too small for four pixels or a row.
+fn results(gpu: &Gpu, shape: &Logits, data: &[f32], axis: Axis, size: (u32, u32)) -> [Option<Vec<u32>>; 5] {
+    let scores = |found: seghead::Segmentation| {
+        let labels = found.labels.iter().collect::<Vec<_>>();
+        [labels, bits(&found.confidence.unwrap()), bits(&found.entropy.unwrap())].concat()
+    };
+    let targets: Vec<u8> = (0..shape.map().pixels()).map(|i| (i * 7 % shape.classes() as usize) as u8).collect();
+    let segment = Segment::new(size.0, size.1).confidence(true).entropy(true);
+    let interpolate = Interpolate::new(size.0, size.1).activation(Activation::Softmax);
+    let loss = CrossEntropy::new().per_pixel(true).run_blocking(gpu, shape, data, &targets);
+    [
+        fitting(Softmax::new().axis(axis).run_blocking(gpu, shape, data)).map(|p| bits(&p)),
+        fitting(Argmax::new().confidence(true).entropy(true).run_blocking(gpu, shape, data)).map(scores),
+        fitting(segment.run_blocking(gpu, shape, data)).map(scores),
+        fitting(interpolate.run_blocking(gpu, shape, data)).map(|p| bits(&p)),
+        fitting(loss).map(|loss| bits(&loss.per_pixel.unwrap())),
+    ]
+}
+
+/// Nothing where the device is too small, which is the only reason.
+fn fitting<T>(result: Result<T, Error>) -> Option<T> {
+    match result {
+        Ok(found) => Some(found),
+        Err(Error::Limit { .. }) => None,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// The same numbers with the classes last.
+fn classes_last(shape: &Logits, data: &[f32]) -> (Logits, Vec<f32>) {
+    let (n, c, h, w) = (shape.images(), shape.classes(), shape.height(), shape.width());
+    let values = (0..shape.map().pixels()).flat_map(|i| (0..c as usize).map(move |class| data[at(shape, i, class)]));
+    (Logits::nhwc(n, h, w, c).unwrap(), values.collect())
 }
 
 proptest! {
@@ -127,6 +180,49 @@ proptest! {
             prop_assert_eq!(&narrow(found.labels), &labels[i]);
             prop_assert_eq!(bits(&found.confidence.unwrap()), bits(&confidence[i]));
         }
+    }
+
+    #[test]
+    fn tiling_is_invisible(
+        (shape, seed) in tensors(),
+        device in 0usize..5,
+        axis in prop::sample::select(vec![Axis::Class, Axis::Height, Axis::Width]),
+        size in (1u32..24, 1u32..24),
+    ) {
+        let data = logits(&shape, seed);
+        let whole = results(gpu(), &shape, &data, axis, size);
+        let split = results(small_gpu(device), &shape, &data, axis, size);
+        for (i, (split, whole)) in split.into_iter().zip(whole).enumerate() {
+            prop_assert!(split.is_none() || split == whole, "operator {i} on device {device}");
+        }
+    }
+
+    #[test]
+    fn layouts_agree(
+        (shape, seed) in tensors(),
+        axis in prop::sample::select(vec![Axis::Class, Axis::Height]),
+        size in (1u32..24, 1u32..24),
+    ) {
+        // Multiples of ½ in −32..32 are halves, too.
+        let data: Vec<f32> = logits(&shape, seed).into_iter().map(|x| (2.0 * x).round() / 2.0).collect();
+        let [softmax, argmax, segment, interpolate, loss] = results(gpu(), &shape, &data, axis, size);
+        let (last, values) = classes_last(&shape, &data);
+        let of_last = results(gpu(), &last, &values, axis, size);
+        prop_assert_eq!(&of_last[1..3], &[argmax.clone(), segment]);
+        prop_assert_eq!(&of_last[4], &loss);
+        for (tensor, of_last, shape) in [
+            (softmax, &of_last[0], shape),
+            (interpolate, &of_last[3], Interpolate::new(size.0, size.1).output(&shape).unwrap()),
+        ] {
+            let tensor: Vec<f32> = tensor.unwrap().into_iter().map(f32::from_bits).collect();
+            prop_assert_eq!(&Some(bits(&classes_last(&shape, &tensor).1)), of_last);
+        }
+        let halves: Vec<u16> = data.iter().map(|&x| half::f16::from_f32(x).to_bits()).collect();
+        let of_halves = Argmax::new().confidence(true).entropy(true).run_blocking(gpu(), &shape, Input::f16(&halves));
+        let of_halves = of_halves.unwrap();
+        let scores = [of_halves.confidence.unwrap(), of_halves.entropy.unwrap()].concat();
+        let labels: Vec<u32> = of_halves.labels.iter().collect();
+        prop_assert_eq!(Some([labels, bits(&scores)].concat()), argmax);
     }
 
     #[test]
