@@ -22,7 +22,7 @@ pub struct Input<'a>(Source<'a>);
 enum Source<'a> {
     F32(&'a [f32]),
     F16(&'a [u16]),
-    Reader { element_type: ElementType, elements: u64, read: &'a mut Read<'a>, chunk: Vec<u8> },
+    Reader { element_type: ElementType, elements: u64, read: Box<Read<'a>>, chunk: Vec<u8> },
 }
 
 /// Fills the bytes with elements, from that index on.
@@ -45,18 +45,21 @@ impl<'a> Input<'a> {
     /// use seghead::{Argmax, ElementType, Gpu, GpuOptions, Input, Labels, Logits};
     /// let gpu = Gpu::headless_blocking(&GpuOptions::default())?;
     /// let file = [1.0f32, 0.0, 0.0, 2.0];
-    /// let mut read = |first: u64, bytes: &mut [u8]| {
+    /// let input = Input::reader(ElementType::F32, 4, |first, bytes| {
     ///     let start = first as usize * 4;
     ///     bytes.copy_from_slice(&bytemuck::cast_slice(&file)[start..start + bytes.len()]);
     ///     Ok(())
-    /// };
-    /// let input = Input::reader(ElementType::F32, 4, &mut read);
+    /// });
     /// let found = Argmax::new().run_blocking(&gpu, &Logits::chw(2, 1, 2)?, input)?;
     /// assert_eq!(found.labels, Labels::U8(vec![0, 1]));
     /// # Ok::<(), seghead::Error>(())
     /// ```
-    pub fn reader(element_type: ElementType, elements: u64, read: &'a mut Read<'a>) -> Self {
-        Self(Source::Reader { element_type, elements, read, chunk: Vec::new() })
+    pub fn reader(
+        element_type: ElementType,
+        elements: u64,
+        read: impl FnMut(u64, &mut [u8]) -> io::Result<()> + Send + 'a,
+    ) -> Self {
+        Self(Source::Reader { element_type, elements, read: Box::new(read), chunk: Vec::new() })
     }
 
     /// The type of the elements.

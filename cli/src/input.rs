@@ -4,23 +4,22 @@ use seghead::Logits;
 
 use crate::args::{Common, Layout};
 use crate::error::Error;
-use crate::files;
+use crate::files::logits::LogitsFile;
 
 /// Logits with their shape.
 pub struct Input {
     pub path: String,
     pub logits: Logits,
-    /// As `logits` has it.
-    pub data: Vec<f32>,
     /// The dimensions in the file: three, or four with N.
     pub shape: Vec<usize>,
+    file: LogitsFile,
 }
 
 impl Input {
-    /// Reads `path`.
-    pub fn read(path: &str, common: &Common) -> Result<Self, Error> {
-        let tensor = files::tensor::read_logits(path)?;
-        let shape = tensor.shape.clone();
+    /// Opens `path`.
+    pub fn open(path: &str, common: &Common) -> Result<Self, Error> {
+        let file = LogitsFile::open(path)?;
+        let shape = file.shape().to_vec();
         let (layout, name, rank) = match common.layout {
             Some(layout @ Layout::Chw) => (layout, "chw", 3),
             Some(layout @ Layout::Nchw) => (layout, "nchw", 4),
@@ -43,7 +42,12 @@ impl Input {
             Layout::Nhwc => Logits::nhwc(size(0), size(1), size(2), size(3)),
         };
         let logits = logits.map_err(|source| Error::Content { path: path.to_owned(), source })?;
-        Ok(Self { path: path.to_owned(), logits, data: tensor.data.into_f32(), shape })
+        Ok(Self { path: path.to_owned(), logits, shape, file })
+    }
+
+    /// The elements, as `logits` has them, for the library to read; any number of times.
+    pub fn reader(&mut self) -> seghead::Input<'_> {
+        self.file.input()
     }
 
     /// The dimensions of a map of `height × width` for these logits: with N if they have it.
@@ -61,6 +65,7 @@ impl Input {
             source @ (seghead::Error::Limit { .. } | seghead::Error::LabelType { .. }) => {
                 Error::Content { path: self.path.clone(), source }
             }
+            seghead::Error::Input(source) => self.file.failure(source).into(),
             source => source.into(),
         }
     }

@@ -12,19 +12,20 @@ use crate::progress::Progress;
 pub fn run(args: &Argmax, common: &Common) -> Result<(), Error> {
     Outputs::check(&[&args.logits], &[vec![(args.output.as_str(), Content::Map)], planned(&args.scores)].concat())?;
     let progress = Progress::start("computing", common);
-    let input = Input::read(&args.logits, common)?;
+    let mut input = Input::open(&args.logits, common)?;
     let gpu = open_gpu(common)?;
     let scores = &args.scores;
     let argmax = seghead::Argmax::new()
         .confidence(scores.confidence.is_some())
         .margin(scores.margin.is_some())
         .entropy(scores.entropy.is_some());
-    let found = argmax.run_blocking(&gpu, &input.logits, &input.data).map_err(|error| input.error(error))?;
-    let shape = input.map_shape(input.logits.height(), input.logits.width());
+    let logits = input.logits;
+    let found = argmax.run_blocking(&gpu, &logits, input.reader()).map_err(|error| input.error(error))?;
+    let shape = input.map_shape(logits.height(), logits.width());
     let mut outputs = Outputs::new();
     let mut written = vec![args.output.as_str()];
     add_labels(&mut outputs, &args.output, &shape, &found.labels)?;
-    written.extend(add_scores(&mut outputs, scores, &shape, &found, input.logits.classes())?);
+    written.extend(add_scores(&mut outputs, scores, &shape, &found, logits.classes())?);
     outputs.commit()?;
     drop(progress);
     tell_written(common, &written);

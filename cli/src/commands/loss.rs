@@ -21,7 +21,7 @@ fn cross_entropy(args: &CrossEntropy, common: &Common) -> Result<(), Error> {
     let planned: Vec<_> = args.output.as_deref().map(|path| (path, Content::Array)).into_iter().collect();
     Outputs::check(&[&args.logits, &args.target], &planned)?;
     let progress = Progress::start("computing", common);
-    let input = Input::read(&args.logits, common)?;
+    let mut input = Input::open(&args.logits, common)?;
     let target = read_labels(&args.target)?;
     let shape = input.map_shape(input.logits.height(), input.logits.width());
     // One image without N is as good as a batch of one.
@@ -41,11 +41,11 @@ fn cross_entropy(args: &CrossEntropy, common: &Common) -> Result<(), Error> {
         .reduction(if args.reduction == Reduction::Mean { seghead::Reduction::Mean } else { seghead::Reduction::Sum })
         .per_pixel(args.reduction == Reduction::None);
     let gpu = open_gpu(common)?;
-    let loss =
-        operator.run_blocking(&gpu, &input.logits, &input.data, &target.values).map_err(|error| match error {
-            source @ seghead::Error::Label { .. } => Error::Content { path: args.target.clone(), source },
-            error => input.error(error),
-        })?;
+    let logits = input.logits;
+    let loss = operator.run_blocking(&gpu, &logits, input.reader(), &target.values).map_err(|error| match error {
+        source @ seghead::Error::Label { .. } => Error::Content { path: args.target.clone(), source },
+        error => input.error(error),
+    })?;
     if let Some(path) = &args.output {
         let mut outputs = Outputs::new();
         match &loss.per_pixel {

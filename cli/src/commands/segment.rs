@@ -20,7 +20,7 @@ pub fn run(args: &Segment, common: &Common) -> Result<(), Error> {
     outputs.extend(args.overlay.as_deref().map(|path| (path, Content::Picture)));
     Outputs::check(&inputs, &outputs)?;
     let progress = Progress::start("segmenting", common);
-    let input = Input::read(&args.logits, common)?;
+    let mut input = Input::open(&args.logits, common)?;
     let photo = args.image.as_deref().map(read_picture).transpose()?;
     let (width, height) = match (&photo, args.size) {
         (Some(photo), _) => (photo.width as u32, photo.height as u32),
@@ -42,7 +42,8 @@ pub fn run(args: &Segment, common: &Common) -> Result<(), Error> {
         .margin(args.scores.margin.is_some())
         .entropy(args.scores.entropy.is_some());
     let gpu = open_gpu(common)?;
-    let found = segment.run_blocking(&gpu, &input.logits, &input.data).map_err(|error| input.error(error))?;
+    let logits = input.logits;
+    let found = segment.run_blocking(&gpu, &logits, input.reader()).map_err(|error| input.error(error))?;
 
     let shape = input.map_shape(height, width);
     let mut outputs = Outputs::new();
@@ -51,7 +52,7 @@ pub fn run(args: &Segment, common: &Common) -> Result<(), Error> {
         add_labels(&mut outputs, path, &shape, &found.labels)?;
         written.push(path.as_str());
     }
-    written.extend(add_scores(&mut outputs, &args.scores, &shape, &found, input.logits.classes())?);
+    written.extend(add_scores(&mut outputs, &args.scores, &shape, &found, logits.classes())?);
     if let (Some(path), Some(photo)) = (&args.overlay, &photo) {
         write_picture(&mut outputs, path, &overlay(photo, found.labels.iter(), args.alpha))?;
         written.push(path);
@@ -62,7 +63,7 @@ pub fn run(args: &Segment, common: &Common) -> Result<(), Error> {
         tell_written(common, &written);
     }
 
-    let summary = summarise(input.logits.classes(), &found);
+    let summary = summarise(logits.classes(), &found);
     let mut text = String::from("class     pixels   share  confidence\n");
     for class in summary.iter().filter(|class| class.pixels > 0) {
         let (share, confidence) = (100.0 * class.share, class.confidence);

@@ -18,24 +18,27 @@ pub fn softmax(args: &Softmax, common: &Common) -> Result<(), Error> {
         Axis::Width => seghead::Axis::Width,
     };
     let operator = seghead::Softmax::new().axis(axis).log(args.log);
-    run(&args.logits, &args.output, common, |gpu, logits, data| operator.run_blocking(gpu, logits, data))
+    run(&args.logits, &args.output, common, |gpu, logits, input| operator.run_blocking(gpu, logits, input))
 }
 
 pub fn sigmoid(args: &Sigmoid, common: &Common) -> Result<(), Error> {
-    run(&args.logits, &args.output, common, |gpu, logits, data| seghead::Sigmoid::new().run_blocking(gpu, logits, data))
+    run(&args.logits, &args.output, common, |gpu, logits, input| {
+        seghead::Sigmoid::new().run_blocking(gpu, logits, input)
+    })
 }
 
 fn run(
     path: &str,
     output: &str,
     common: &Common,
-    operator: impl FnOnce(&Gpu, &Logits, &[f32]) -> Result<Vec<f32>, seghead::Error>,
+    operator: impl FnOnce(&Gpu, &Logits, seghead::Input<'_>) -> Result<Vec<f32>, seghead::Error>,
 ) -> Result<(), Error> {
     Outputs::check(&[path], &[(output, Content::Array)])?;
     let progress = Progress::start("computing", common);
-    let input = Input::read(path, common)?;
+    let mut input = Input::open(path, common)?;
     let gpu = open_gpu(common)?;
-    let result = operator(&gpu, &input.logits, &input.data).map_err(|error| input.error(error))?;
+    let logits = input.logits;
+    let result = operator(&gpu, &logits, input.reader()).map_err(|error| input.error(error))?;
     let mut outputs = Outputs::new();
     write_tensor(&mut outputs, output, &input.shape, &result)?;
     outputs.commit()?;

@@ -90,22 +90,32 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Reads the elements, in the order in which they are stored. `available` is the number of bytes that are left in
-    /// the file, if that is known: nothing is allocated for an array that the file cannot hold.
+    /// The bytes that the elements take. `available` is the number of bytes that are left in the file, if that is known:
+    /// nothing is allocated or computed for an array that the file cannot hold.
     ///
     /// # Errors
     ///
-    /// [`Error::Truncated`], [`Error::Unrepresentable`], [`Error::OutOfMemory`], [`Error::Integer`], or
-    /// [`Error::Read`]; all name `path`.
-    pub fn read(&self, reader: &mut dyn Read, available: Option<u64>, path: &str) -> Result<TensorData, Error> {
+    /// [`Error::Truncated`] or [`Error::Unrepresentable`]; both name `path`.
+    pub fn bytes(&self, available: Option<u64>, path: &str) -> Result<u64, Error> {
         let Some(count) = count(&self.shape, self.element.size()) else {
             return Err(Error::Unrepresentable { path: path.to_owned(), shape: self.shape.clone() });
         };
         let bytes = (count * self.element.size()) as u64;
-        if let Some(found) = available.filter(|&found| found < bytes) {
-            return Err(self.truncated(path, bytes, found));
+        match available {
+            Some(found) if found < bytes => Err(self.truncated(path, bytes, found)),
+            _ => Ok(bytes),
         }
-        let data = self.decode(reader, count);
+    }
+
+    /// Reads the elements, in the order in which they are stored. `available` is as for [`bytes`](Self::bytes).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`bytes`](Self::bytes), [`Error::OutOfMemory`], [`Error::Integer`], or [`Error::Read`]; all name
+    /// `path`.
+    pub fn read(&self, reader: &mut dyn Read, available: Option<u64>, path: &str) -> Result<TensorData, Error> {
+        let bytes = self.bytes(available, path)?;
+        let data = self.decode(reader, bytes as usize / self.element.size());
         data.map_err(|failure| match failure {
             Failure::Io(source) => Error::Read { path: path.to_owned(), source },
             Failure::Short(found) => self.truncated(path, bytes, found),
@@ -114,26 +124,40 @@ impl Layout {
         })
     }
 
-    fn truncated(&self, path: &str, expected: u64, found: u64) -> Error {
+    /// The error for a file that has only `found` of the `expected` bytes.
+    pub fn truncated(&self, path: &str, expected: u64, found: u64) -> Error {
         let element = self.element.name();
         Error::Truncated { path: path.to_owned(), element, shape: self.shape.clone(), expected, found }
     }
 
+    /// Turns bytes as they are in the file, of whole elements, into this machine's order.
+    pub fn to_native_order(&self, bytes: &mut [u8]) {
+        match self.element.size() {
+            2 if self.is_swapped() => swap::<2>(bytes),
+            4 if self.is_swapped() => swap::<4>(bytes),
+            8 if self.is_swapped() => swap::<8>(bytes),
+            _ => {}
+        }
+    }
+
+    fn is_swapped(&self) -> bool {
+        self.big_endian != cfg!(target_endian = "big")
+    }
+
     fn decode(&self, reader: &mut dyn Read, count: usize) -> Result<TensorData, Failure> {
-        let swap = self.big_endian != cfg!(target_endian = "big");
         Ok(match self.element {
-            Element::F32 => TensorData::F32(values(reader, count, swap)?),
-            Element::F16 => TensorData::F16(values::<f16>(reader, count, swap)?),
-            Element::F64 => TensorData::F32(convert(reader, count, swap, |value: f64| Ok(value as f32))?),
-            Element::Bool => TensorData::Int(convert(reader, count, swap, |value: u8| Ok(i64::from(value != 0)))?),
-            Element::I8 => TensorData::Int(convert(reader, count, swap, |value: i8| Ok(value.into()))?),
-            Element::I16 => TensorData::Int(convert(reader, count, swap, |value: i16| Ok(value.into()))?),
-            Element::I32 => TensorData::Int(convert(reader, count, swap, |value: i32| Ok(value.into()))?),
-            Element::I64 => TensorData::Int(values(reader, count, swap)?),
-            Element::U8 => TensorData::Int(convert(reader, count, swap, |value: u8| Ok(value.into()))?),
-            Element::U16 => TensorData::Int(convert(reader, count, swap, |value: u16| Ok(value.into()))?),
-            Element::U32 => TensorData::Int(convert(reader, count, swap, |value: u32| Ok(value.into()))?),
-            Element::U64 => TensorData::Int(convert(reader, count, swap, |value: u64| {
+            Element::F32 => TensorData::F32(values(reader, count, self)?),
+            Element::F16 => TensorData::F16(values::<f16>(reader, count, self)?),
+            Element::F64 => TensorData::F32(convert(reader, count, self, |value: f64| Ok(value as f32))?),
+            Element::Bool => TensorData::Int(convert(reader, count, self, |value: u8| Ok(i64::from(value != 0)))?),
+            Element::I8 => TensorData::Int(convert(reader, count, self, |value: i8| Ok(value.into()))?),
+            Element::I16 => TensorData::Int(convert(reader, count, self, |value: i16| Ok(value.into()))?),
+            Element::I32 => TensorData::Int(convert(reader, count, self, |value: i32| Ok(value.into()))?),
+            Element::I64 => TensorData::Int(values(reader, count, self)?),
+            Element::U8 => TensorData::Int(convert(reader, count, self, |value: u8| Ok(value.into()))?),
+            Element::U16 => TensorData::Int(convert(reader, count, self, |value: u16| Ok(value.into()))?),
+            Element::U32 => TensorData::Int(convert(reader, count, self, |value: u32| Ok(value.into()))?),
+            Element::U64 => TensorData::Int(convert(reader, count, self, |value: u64| {
                 i64::try_from(value).map_err(|_| Failure::Large(value))
             })?),
         })
@@ -161,7 +185,7 @@ enum Failure {
 const CHUNK: usize = 1 << 20;
 
 /// Reads `count` values straight into their vector.
-fn values<T: Pod>(reader: &mut dyn Read, count: usize, swap: bool) -> Result<Vec<T>, Failure> {
+fn values<T: Pod>(reader: &mut dyn Read, count: usize, layout: &Layout) -> Result<Vec<T>, Failure> {
     let mut values = Vec::new();
     values.try_reserve_exact(count).map_err(|_| Failure::Memory)?;
     let step = CHUNK / size_of::<T>();
@@ -169,7 +193,7 @@ fn values<T: Pod>(reader: &mut dyn Read, count: usize, swap: bool) -> Result<Vec
         // Chunk by chunk, because memory is only then taken for what is really in the file.
         let start = values.len();
         values.resize(count.min(start + step), T::zeroed());
-        fill(reader, &mut values[start..], swap).map_err(|failure| failure.after((start * size_of::<T>()) as u64))?;
+        fill(reader, &mut values[start..], layout).map_err(|failure| failure.after((start * size_of::<T>()) as u64))?;
     }
     Ok(values)
 }
@@ -178,7 +202,7 @@ fn values<T: Pod>(reader: &mut dyn Read, count: usize, swap: bool) -> Result<Vec
 fn convert<T: Pod, U>(
     reader: &mut dyn Read,
     count: usize,
-    swap: bool,
+    layout: &Layout,
     into: impl Fn(T) -> Result<U, Failure>,
 ) -> Result<Vec<U>, Failure> {
     let mut values = Vec::new();
@@ -188,7 +212,7 @@ fn convert<T: Pod, U>(
         let start = values.len();
         let chunk_len = chunk.len().min(count - start);
         let part = &mut chunk[..chunk_len];
-        fill(reader, part, swap).map_err(|failure| failure.after((start * size_of::<T>()) as u64))?;
+        fill(reader, part, layout).map_err(|failure| failure.after((start * size_of::<T>()) as u64))?;
         for &value in part.iter() {
             values.push(into(value)?);
         }
@@ -197,7 +221,7 @@ fn convert<T: Pod, U>(
 }
 
 /// Reads exactly as many values as `part` has, or says how many bytes there were.
-fn fill<T: Pod>(reader: &mut dyn Read, part: &mut [T], swap: bool) -> Result<(), Failure> {
+fn fill<T: Pod>(reader: &mut dyn Read, part: &mut [T], layout: &Layout) -> Result<(), Failure> {
     let bytes: &mut [u8] = bytemuck::cast_slice_mut(part);
     let mut filled = 0;
     while filled < bytes.len() {
@@ -208,10 +232,14 @@ fn fill<T: Pod>(reader: &mut dyn Read, part: &mut [T], swap: bool) -> Result<(),
             Err(error) => return Err(Failure::Io(error)),
         }
     }
-    if swap && size_of::<T>() > 1 {
-        bytes.chunks_exact_mut(size_of::<T>()).for_each(<[u8]>::reverse);
-    }
+    layout.to_native_order(bytes);
     Ok(())
+}
+
+/// Reverses the bytes of every element of `SIZE` bytes.
+fn swap<const SIZE: usize>(bytes: &mut [u8]) {
+    let (elements, _) = bytes.as_chunks_mut::<SIZE>();
+    elements.iter_mut().for_each(|element| element.reverse());
 }
 
 impl Failure {

@@ -39,7 +39,7 @@ pub enum LabelValues<'a> {
 /// [`Error::Rank`] for other than two or three dimensions, [`Error::Empty`] if one of them is zero.
 pub fn read_labels(path: &str) -> Result<LabelMap, Error> {
     if has_ending(path, ".png") {
-        let (file, length) = tensor::open(path)?;
+        let (file, length) = tensor::open_file(path)?;
         return read_png(BufReader::new(file), length, path);
     }
     let array = tensor::read(path, Purpose::Labels).map_err(|error| match error {

@@ -1,6 +1,7 @@
 //! Where an array is: the path forms `x.npy`, `FILE.npz:NAME` and `FILE.safetensors:NAME`.
 
 use super::Error;
+use std::{fs, path::Path};
 
 /// The endings of a file name that an array can be read from.
 const ENDINGS: &str = ".npy, .npz, .npz:NAME, .safetensors or .safetensors:NAME";
@@ -17,7 +18,7 @@ pub enum Location<'a> {
 }
 
 impl<'a> Location<'a> {
-    /// Takes a path apart.
+    /// Takes a path apart. A stream, such as `/dev/stdin`, has a NumPy array.
     ///
     /// # Errors
     ///
@@ -27,12 +28,21 @@ impl<'a> Location<'a> {
             Ok(Location::Npz(file, name))
         } else if let Some((file, name)) = split(path, ".safetensors") {
             Ok(Location::Safetensors(file, name))
-        } else if has_ending(path, ".npy") {
+        } else if has_ending(path, ".npy") || is_stream(path) {
             Ok(Location::Npy(path))
         } else {
             Err(Error::Ending { path: path.to_owned(), expected: ENDINGS })
         }
     }
+}
+
+/// Whether a path is that of a pipe, a device, or an open file of this process, whose name says nothing of what is in it.
+fn is_stream(path: &str) -> bool {
+    let open_files = ["/dev/stdin", "/dev/fd"];
+    let metadata = fs::metadata(path);
+    metadata.is_ok_and(|metadata| {
+        !metadata.is_dir() && (!metadata.is_file() || open_files.iter().any(|files| Path::new(path).starts_with(files)))
+    })
 }
 
 /// The file of a path that may name an array in it.

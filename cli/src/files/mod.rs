@@ -1,18 +1,20 @@
 //! Reading and writing the files of the command: tensors, label maps, score maps and pictures.
 //!
 //! Everything in memory is in C order (the last dimension varies fastest) and in the byte order of this machine,
-//! whatever the file used. Inputs are read by [`tensor`], [`labels`] and [`picture`]; outputs go through
-//! [`output::Outputs`], which makes them appear all together or not at all.
+//! whatever the file used. Inputs are read by [`tensor`], [`labels`] and [`picture`], or part by part by [`logits`];
+//! outputs go through [`output::Outputs`], which makes them appear all together or not at all.
 
 pub mod element;
 pub mod error;
 pub mod labels;
+pub mod logits;
 pub mod output;
 pub mod palette;
 pub mod picture;
 pub mod scores;
 pub mod tensor;
 
+mod array;
 mod location;
 mod npy;
 mod npz;

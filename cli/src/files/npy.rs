@@ -1,10 +1,11 @@
 //! The NumPy array format, <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>.
 //!
-//! The crate ndarray-npy reads and writes the headers. The values are read by [`Layout::read`], because a file of
-//! logits may hold gigabytes: the length of the file is checked before anything is allocated.
+//! The crate ndarray-npy reads and writes the headers. The values are read by [`Layout::read`] or part by part, because
+//! a file of logits may hold gigabytes: the length of the file is checked before anything is allocated.
 
 use super::{
     Error,
+    array::{ArrayFile, Elements},
     element::{Element, Layout},
     order,
     tensor::{Purpose, Tensor, TensorData},
@@ -13,7 +14,10 @@ use ndarray_npy::{
     WritableElement, WriteDataError,
     npy::header::{self, Header, ParseHeaderError, ReadHeaderError, WriteHeaderError},
 };
-use std::io::{self, Read, Write};
+use std::{
+    fs::File,
+    io::{self, Read, Seek, Write},
+};
 
 /// The first bytes of every file.
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
@@ -27,41 +31,93 @@ const MAX_HEADER: usize = 10_000;
 /// The most opening brackets in a header's text. An array of plain values has two.
 const MAX_BRACKETS: usize = 8;
 
-/// Reads an array. `length` is that of the whole file in bytes, if it is known; bytes after the array are left alone,
-/// as NumPy does. `path` names the file in errors.
+/// Opens an array. `length` is that of the whole file in bytes, if it is known; bytes after the array are left alone, as
+/// NumPy does. `path` names the file in errors.
 ///
 /// # Errors
 ///
 /// [`Error::Format`] for anything but a `.npy` file, what [`Purpose::check`] refuses, and what [`Layout::read`] does.
+pub fn open(mut file: File, length: Option<u64>, path: &str, purpose: Purpose) -> Result<ArrayFile, Error> {
+    let failed = |source| Error::Read { path: path.to_owned(), source };
+    let start = Start::read(&mut file, path, purpose)?;
+    let elements = match length {
+        Some(length) if start.has_c_order => {
+            let position = file.stream_position().map_err(failed)? - start.rest.len() as u64;
+            start.layout.bytes(Some(length.saturating_sub(position)), path)?;
+            Elements::Stored { file, start: position }
+        }
+        _ => Elements::Memory(start.elements(file, length, path)?),
+    };
+    Ok(ArrayFile { path: path.to_owned(), layout: start.layout, elements })
+}
+
+/// Reads an array, as [`open`] does, from any reader.
+///
+/// # Errors
+///
+/// As [`open`].
 pub fn read(mut reader: impl Read, length: Option<u64>, path: &str, purpose: Purpose) -> Result<Tensor, Error> {
-    let mut start = Vec::new();
-    let taken = reader.by_ref().take((MAX_START + MAX_HEADER) as u64).read_to_end(&mut start);
-    taken.map_err(|source| Error::Read { path: path.to_owned(), source })?;
-    let mut rest = &start[..];
-    let malformed = |found| Error::Format { path: path.to_owned(), expected: "a NumPy .npy file", found };
-    let header = header(&mut rest).map_err(malformed)?;
+    let start = Start::read(&mut reader, path, purpose)?;
+    let data = start.elements(reader, length, path)?;
+    Ok(Tensor { shape: start.layout.shape, element: start.layout.element, data })
+}
 
-    let Some(descr) = header.type_descriptor.as_string() else {
-        return Err(malformed("an array of records or the like".to_owned()));
-    };
-    let (element, big_endian) = match element(descr) {
-        Some((element, big_endian)) => (Ok(element), big_endian),
-        None => (Err(type_name(descr)), false),
-    };
-    let element = purpose.check(path, element, &header.shape)?;
+/// What comes before the elements.
+pub struct Start {
+    pub layout: Layout,
+    /// Whether the elements are in C order, else in Fortran order.
+    pub has_c_order: bool,
+    /// Bytes before the elements.
+    pub length: u64,
+    /// The first bytes of the elements, which were read along with the header.
+    rest: Vec<u8>,
+}
 
-    let layout = Layout { element, big_endian, shape: header.shape };
-    let before = start.len() - rest.len();
-    let available = length.map(|length| length.saturating_sub(before as u64));
-    let mut data = layout.read(&mut rest.chain(reader), available, path)?;
-    if header.layout.is_fortran() {
-        data = match data {
-            TensorData::F32(values) => TensorData::F32(order::from_fortran(values, &layout.shape)),
-            TensorData::F16(values) => TensorData::F16(order::from_fortran(values, &layout.shape)),
-            TensorData::Int(values) => TensorData::Int(order::from_fortran(values, &layout.shape)),
+impl Start {
+    /// Reads the header, and checks that the array serves the purpose.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Format`] for anything but a `.npy` file, [`Error::Read`], and what [`Purpose::check`] refuses.
+    pub fn read(reader: &mut impl Read, path: &str, purpose: Purpose) -> Result<Self, Error> {
+        let mut start = Vec::new();
+        let taken = reader.by_ref().take((MAX_START + MAX_HEADER) as u64).read_to_end(&mut start);
+        taken.map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        let mut rest = &start[..];
+        let malformed = |found| Error::Format { path: path.to_owned(), expected: "a NumPy .npy file", found };
+        let header = header(&mut rest).map_err(malformed)?;
+
+        let Some(descr) = header.type_descriptor.as_string() else {
+            return Err(malformed("an array of records or the like".to_owned()));
         };
+        let (element, big_endian) = match element(descr) {
+            Some((element, big_endian)) => (Ok(element), big_endian),
+            None => (Err(type_name(descr)), false),
+        };
+        let element = purpose.check(path, element, &header.shape)?;
+        let length = (start.len() - rest.len()) as u64;
+        let layout = Layout { element, big_endian, shape: header.shape };
+        Ok(Self { layout, has_c_order: !header.layout.is_fortran(), length, rest: rest.to_vec() })
     }
-    Ok(Tensor { shape: layout.shape, element, data })
+
+    /// The elements in C order, from the reader that the header was read from. `length` is that of the whole file.
+    ///
+    /// # Errors
+    ///
+    /// What [`Layout::read`] refuses.
+    pub fn elements(&self, reader: impl Read, length: Option<u64>, path: &str) -> Result<TensorData, Error> {
+        let available = length.map(|length| length.saturating_sub(self.length));
+        let (layout, shape) = (&self.layout, &self.layout.shape);
+        let data = layout.read(&mut self.rest.chain(reader), available, path)?;
+        if self.has_c_order {
+            return Ok(data);
+        }
+        Ok(match data {
+            TensorData::F32(values) => TensorData::F32(order::from_fortran(values, shape)),
+            TensorData::F16(values) => TensorData::F16(order::from_fortran(values, shape)),
+            TensorData::Int(values) => TensorData::Int(order::from_fortran(values, shape)),
+        })
+    }
 }
 
 /// Writes an array in C order, version 1.0 of the format.

@@ -1,22 +1,25 @@
 //! NumPy archives: zip files in which each member `NAME.npy` is an array.
 
 use super::{
-    Error, npy,
-    tensor::{Purpose, Tensor},
+    Error,
+    array::{ArrayFile, Elements},
+    npy,
+    tensor::Purpose,
 };
 use std::{
     fs::File,
     io::{self, BufReader, Read},
 };
-use zip::{ZipArchive, result::ZipError};
+use zip::{CompressionMethod, ZipArchive, result::ZipError};
 
-/// Reads one array of an archive: the one of that name, or the only one.
+/// Opens one array of an archive: the one of that name, or the only one. All of it is read once for the checksum; it
+/// is kept in memory if it is compressed.
 ///
 /// # Errors
 ///
-/// [`Error::Format`] for anything but a zip file, [`Error::NoName`], [`Error::UnknownName`], and what [`npy::read`]
-/// refuses.
-pub fn read(file: File, path: &str, name: Option<&str>, purpose: Purpose) -> Result<Tensor, Error> {
+/// [`Error::Format`] for anything but a zip file, [`Error::NoName`], [`Error::UnknownName`], [`Error::Read`] for a
+/// checksum that is not that of the data, and what [`npy::read`] refuses.
+pub fn open(file: File, path: &str, name: Option<&str>, purpose: Purpose) -> Result<ArrayFile, Error> {
     let mut archive = ZipArchive::new(BufReader::new(file)).map_err(|error| broken(path, error))?;
     let arrays = arrays(&archive);
     let held = || arrays.iter().map(|(_, name)| name.clone()).collect();
@@ -31,12 +34,37 @@ pub fn read(file: File, path: &str, name: Option<&str>, purpose: Purpose) -> Res
     };
     let path = format!("{path}:{name}");
     let mut member = archive.by_index(*index).map_err(|error| broken(&path, error))?;
-    let length = member.size();
-    let tensor = npy::read(&mut member, Some(length), &path, purpose)?;
-    // The checksum is compared only once the end is reached.
-    let end = io::copy(&mut member.take(1), &mut io::sink());
-    end.map_err(|source| Error::Read { path, source })?;
-    Ok(tensor)
+    let is_stored = member.compression() == CompressionMethod::Stored;
+    let start = npy::Start::read(&mut member, &path, purpose)?;
+    let elements = match member.data_start() {
+        Some(position) if is_stored && start.has_c_order => {
+            let length = member.size().min(member.compressed_size());
+            start.layout.bytes(Some(length.saturating_sub(start.length)), &path)?;
+            check_rest(member, &path)?;
+            Elements::Stored { file: archive.into_inner().into_inner(), start: position + start.length }
+        }
+        _ => {
+            let length = member.size();
+            let data = start.elements(&mut member, Some(length), &path)?;
+            check_rest(member, &path)?;
+            Elements::Memory(data)
+        }
+    };
+    Ok(ArrayFile { path, layout: start.layout, elements })
+}
+
+/// Reads a member to its end, where the checksum is compared.
+fn check_rest(mut member: impl Read, path: &str) -> Result<(), Error> {
+    let mut chunk = vec![0; 1 << 18];
+    loop {
+        match member.read(&mut chunk) {
+            Ok(0) => return Ok(()),
+            Err(source) if source.kind() != io::ErrorKind::Interrupted => {
+                return Err(Error::Read { path: path.to_owned(), source });
+            }
+            _ => {}
+        }
+    }
 }
 
 /// The arrays of an archive: their places in it and their names, as NumPy sees them.

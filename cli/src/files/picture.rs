@@ -4,7 +4,7 @@ use super::{
     Error,
     location::has_ending,
     output::Outputs,
-    tensor::{check_length, open},
+    tensor::{check_length, open_file},
 };
 use image::{ImageError, ImageReader};
 use png::{ColorType, Encoder, EncodingError};
@@ -29,7 +29,7 @@ pub struct Picture {
 ///
 /// [`Error::Open`], [`Error::Read`], and [`Error::Format`] for anything but a sound PNG or JPEG.
 pub fn read_picture(path: &str) -> Result<Picture, Error> {
-    decode(BufReader::new(open(path)?.0), path)
+    decode(BufReader::new(open_file(path)?.0), path)
 }
 
 /// [`read_picture`] from memory; `name` stands for the path in errors.

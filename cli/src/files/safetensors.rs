@@ -2,25 +2,23 @@
 
 use super::{
     Error,
+    array::{ArrayFile, Elements},
     element::{Element, Layout},
-    tensor::{Purpose, Tensor},
+    tensor::Purpose,
 };
 use ::safetensors::tensor::{Dtype, Metadata, TensorInfo};
-use std::{
-    fs::File,
-    io::{Read, Seek, SeekFrom},
-};
+use std::{fs::File, io::Read};
 
 /// The longest header that is read, as in the format's own implementation.
 const MAX_HEADER: u64 = 100_000_000;
 
-/// Reads one tensor of a file: the one of that name, or the only one. No other part of the file is read.
+/// Opens one tensor of a file: the one of that name, or the only one. No other part of the file is read.
 ///
 /// # Errors
 ///
 /// [`Error::Format`] for anything but a safetensors file, [`Error::NoName`], [`Error::UnknownName`], what
-/// [`Purpose::check`] refuses, and what [`Layout::read`] does.
-pub fn read(mut file: File, path: &str, name: Option<&str>, purpose: Purpose) -> Result<Tensor, Error> {
+/// [`Purpose::check`] refuses, and what [`Layout::bytes`] does.
+pub fn open(mut file: File, path: &str, name: Option<&str>, purpose: Purpose) -> Result<ArrayFile, Error> {
     let failed = |source| Error::Read { path: path.to_owned(), source };
     let malformed = |found: String| Error::Format { path: path.to_owned(), expected: "a safetensors file", found };
 
@@ -46,10 +44,9 @@ pub fn read(mut file: File, path: &str, name: Option<&str>, purpose: Purpose) ->
     let (offset, end) = (info.data_offsets.0 as u64, info.data_offsets.1 as u64);
     let available = (after_start - header_length).min(end).saturating_sub(offset);
     let position = start.len() as u64 + header_length + offset;
-    file.seek(SeekFrom::Start(position)).map_err(|source| Error::Read { path: path.clone(), source })?;
     let layout = Layout { element, big_endian: false, shape: info.shape.clone() };
-    let data = layout.read(&mut file, Some(available), &path)?;
-    Ok(Tensor { shape: layout.shape, element, data })
+    layout.bytes(Some(available), &path)?;
+    Ok(ArrayFile { path, layout, elements: Elements::Stored { file, start: position } })
 }
 
 /// The tensor of that name, or the only one.

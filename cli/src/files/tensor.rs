@@ -2,6 +2,7 @@
 
 use super::{
     Error,
+    array::ArrayFile,
     element::{self, Element},
     location::Location,
     npy, npz,
@@ -122,25 +123,13 @@ pub fn decode_npy(bytes: &[u8], name: &str) -> Result<Tensor, Error> {
     npy::read(bytes, Some(bytes.len() as u64), name, Purpose::Logits)
 }
 
-/// Reads logits from `x.npy`, `FILE.npz:NAME` or `FILE.safetensors:NAME`: float32 or float16, of three or four
-/// dimensions, none of them zero. Which dimension is which is for the caller to know. The name may be left out where
-/// the file holds one array.
-///
-/// # Errors
-///
-/// [`Error`] for a path or file that is none of these or is damaged; [`Error::Element`], [`Error::Rank`] and
-/// [`Error::Empty`].
-pub fn read_logits(path: &str) -> Result<Tensor, Error> {
-    read(path, Purpose::Logits)
-}
-
 /// Reads weights: a list of numbers with commas between them, or the path of an array of one dimension and any float
 /// type.
 ///
 /// # Errors
 ///
-/// [`Error::Number`] if an entry of the list is not a number; for a path those of [`read_logits`], [`Error::Rank`] and
-/// [`Error::Empty`].
+/// [`Error::Number`] if an entry of the list is not a number; for a path [`Error`] for a file that is damaged or no
+/// array, [`Error::Element`], [`Error::Rank`] and [`Error::Empty`].
 pub fn read_vector(list_or_path: &str) -> Result<Vec<f32>, Error> {
     if Location::parse(list_or_path).is_ok() {
         return Ok(read(list_or_path, Purpose::Vector)?.data.into_f32());
@@ -184,18 +173,23 @@ pub(super) fn check_length(path: &str, shape: &[usize], found: usize) -> Result<
 
 /// Reads an array that serves the purpose.
 pub(super) fn read(path: &str, purpose: Purpose) -> Result<Tensor, Error> {
+    open(path, purpose)?.read()
+}
+
+/// Opens an array that serves the purpose.
+pub(super) fn open(path: &str, purpose: Purpose) -> Result<ArrayFile, Error> {
     match Location::parse(path)? {
         Location::Npy(path) => {
-            let (file, length) = open(path)?;
-            npy::read(file, length, path, purpose)
+            let (file, length) = open_file(path)?;
+            npy::open(file, length, path, purpose)
         }
-        Location::Npz(path, name) => npz::read(open(path)?.0, path, name, purpose),
-        Location::Safetensors(path, name) => safetensors::read(open(path)?.0, path, name, purpose),
+        Location::Npz(path, name) => npz::open(open_file(path)?.0, path, name, purpose),
+        Location::Safetensors(path, name) => safetensors::open(open_file(path)?.0, path, name, purpose),
     }
 }
 
 /// Opens an input, and says how many bytes it has unless it is a pipe or the like.
-pub(super) fn open(path: &str) -> Result<(File, Option<u64>), Error> {
+pub(super) fn open_file(path: &str) -> Result<(File, Option<u64>), Error> {
     let failed = |source| Error::Open { path: path.to_owned(), source };
     let file = File::open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
@@ -255,6 +249,10 @@ mod tests {
         let error = result.unwrap_err();
         assert_eq!(error.exit_code(), 2, "{error}");
         error.to_string().replacen(path, "FILE", 1)
+    }
+
+    fn read_logits(path: &str) -> Result<Tensor, Error> {
+        read(path, Purpose::Logits)
     }
 
     #[test]

@@ -1,0 +1,147 @@
+//! Logits that stay in their file, from which parts are read as they are asked for.
+
+use super::{
+    Error,
+    array::{ArrayFile, Elements},
+    element::{Element, Layout},
+    tensor::{self, Purpose, TensorData},
+};
+use half::f16;
+use seghead::{ElementType, Input};
+use std::{
+    fs::File,
+    io::{self, Read, Seek, SeekFrom},
+    ops::Range,
+};
+
+/// Logits in a file, which may be larger than memory: float32 or float16, of three or four dimensions, none of them
+/// zero. Which dimension is which is for the caller to know.
+///
+/// In memory are only those that come through a pipe, are compressed, or are in Fortran order.
+#[derive(Debug)]
+pub struct LogitsFile {
+    path: String,
+    layout: Layout,
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    F32(Vec<f32>),
+    F16(Vec<f16>),
+    File(Parts),
+}
+
+impl LogitsFile {
+    /// Opens `x.npy`, `FILE.npz:NAME` or `FILE.safetensors:NAME`, and checks that what the header promises is there. The
+    /// name may be left out where the file holds one array.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] for a path or file that is none of these or is damaged; [`Error::Element`], [`Error::Rank`] and
+    /// [`Error::Empty`].
+    pub fn open(path: &str) -> Result<Self, Error> {
+        let ArrayFile { path, layout, elements } = tensor::open(path, Purpose::Logits)?;
+        let source = match elements {
+            Elements::Stored { file, start } => Source::File(Parts::new(file, start, layout.clone(), &path)?),
+            Elements::Memory(TensorData::F32(values)) => Source::F32(values),
+            Elements::Memory(TensorData::F16(values)) => Source::F16(values),
+            Elements::Memory(TensorData::Int(_)) => {
+                return Err(Error::Format { path, expected: "logits", found: "integers".to_owned() });
+            }
+        };
+        Ok(Self { path, layout, source })
+    }
+
+    /// The dimensions, slowest first.
+    pub fn shape(&self) -> &[usize] {
+        &self.layout.shape
+    }
+
+    /// The elements from the first to the last, for the library to read what it needs of them; any number of times.
+    pub fn input(&mut self) -> Input<'_> {
+        match &mut self.source {
+            Source::F32(values) => Input::from(&*values),
+            Source::F16(values) => Input::f16(bytemuck::cast_slice(values)),
+            Source::File(parts) => {
+                let element = parts.layout.element;
+                let element_type = if element == Element::F16 { ElementType::F16 } else { ElementType::F32 };
+                let elements = parts.bytes / element.size() as u64;
+                Input::reader(element_type, elements, |first, bytes| parts.read(first, bytes))
+            }
+        }
+    }
+
+    /// What went wrong when the library read from [`input`](Self::input).
+    pub fn failure(&self, source: io::Error) -> Error {
+        match &self.source {
+            // The file was long enough when it was opened.
+            Source::File(parts) if source.kind() == io::ErrorKind::UnexpectedEof => {
+                let length = parts.file.metadata().map_or(0, |metadata| metadata.len());
+                self.layout.truncated(&self.path, parts.bytes, length.saturating_sub(parts.start).min(parts.bytes))
+            }
+            _ => Error::Read { path: self.path.clone(), source },
+        }
+    }
+}
+
+/// Bytes that are read at a time where many small parts are asked for one after another.
+const AHEAD: usize = 1 << 18;
+
+/// The elements of a file, of which parts can be read.
+#[derive(Debug)]
+struct Parts {
+    file: File,
+    /// The byte of the file that the elements begin with.
+    start: u64,
+    /// Bytes of all elements.
+    bytes: u64,
+    layout: Layout,
+    /// The part that was asked for last, in bytes of the elements.
+    last: Range<u64>,
+    /// What was read ahead, in this machine's byte order, and where it begins.
+    ahead: (u64, Vec<u8>),
+}
+
+impl Parts {
+    fn new(file: File, start: u64, layout: Layout, path: &str) -> Result<Self, Error> {
+        let bytes = layout.bytes(None, path)?;
+        Ok(Self { file, start, bytes, layout, last: 0..0, ahead: (0, Vec::new()) })
+    }
+
+    /// Fills `part` with the elements from `first` on, in this machine's byte order.
+    fn read(&mut self, first: u64, part: &mut [u8]) -> io::Result<()> {
+        let at = first * self.layout.element.size() as u64;
+        let last = std::mem::replace(&mut self.last, at..at + part.len() as u64);
+        if let Some(known) = self.known(at, part.len()) {
+            part.copy_from_slice(known);
+            return Ok(());
+        }
+        // Images of a few pixels have as few elements in a class; a call of the system for each would take far longer
+        // than the reading.
+        let small = |length: usize| length < AHEAD;
+        if at != last.end || !small(part.len()) || !small((last.end - last.start) as usize) {
+            return self.fill(at, part);
+        }
+        let mut ahead = std::mem::take(&mut self.ahead.1);
+        ahead.resize(AHEAD.min(usize::try_from(self.bytes - at).unwrap_or(AHEAD)), 0);
+        self.fill(at, &mut ahead)?;
+        part.copy_from_slice(&ahead[..part.len()]);
+        self.ahead = (at, ahead);
+        Ok(())
+    }
+
+    /// The bytes from `at` on, if they were read ahead.
+    fn known(&self, at: u64, length: usize) -> Option<&[u8]> {
+        let (start, bytes) = &self.ahead;
+        let skipped = usize::try_from(at.checked_sub(*start)?).ok()?;
+        bytes.get(skipped..)?.get(..length)
+    }
+
+    fn fill(&mut self, at: u64, part: &mut [u8]) -> io::Result<()> {
+        self.file.seek(SeekFrom::Start(self.start + at))?;
+        self.file.read_exact(part)?;
+        self.layout.to_native_order(part);
+        Ok(())
+    }
+}
