@@ -111,6 +111,12 @@ pub struct Segment {
     /// Where on the logits a pixel of the result lies
     #[arg(long, default_value = "half-pixel")]
     pub resize: Resize,
+    /// Only this rectangle of the logits: what a letter-box added is cut off before resizing
+    #[arg(long, value_name = "WxH+X+Y", value_parser = parse_rectangle, allow_hyphen_values = true)]
+    pub crop: Option<Rectangle>,
+    /// What --scores are, and for sigmoid which classes --labels has
+    #[arg(long, default_value = "softmax")]
+    pub activation: Activation,
     /// How much of the overlay is colour, 0 to 1
     #[arg(long, default_value_t = 0.5, value_name = "A", allow_negative_numbers = true)]
     pub alpha: f32,
@@ -122,6 +128,29 @@ pub struct Segment {
     pub overlay: Option<String>,
     #[command(flatten)]
     pub scores: Scores,
+    /// Write what --activation makes of all classes, float32 .npy, in the order of the dimensions of the logits
+    #[arg(long = "scores", value_name = "F.npy")]
+    pub all_scores: Option<String>,
+}
+
+/// What turns logits into probabilities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Activation {
+    /// Probabilities that sum to 1 over the classes of a pixel
+    Softmax,
+    /// Independent probabilities, for multi-label networks
+    Sigmoid,
+    /// Logits stay logits
+    None,
+}
+
+/// A rectangle of pixels.
+#[derive(Clone, Copy, Debug)]
+pub struct Rectangle {
+    pub width: u32,
+    pub height: u32,
+    pub left: u32,
+    pub top: u32,
 }
 
 /// How sure the network is of every pixel's class.
@@ -236,6 +265,15 @@ fn parse_size(text: &str) -> Result<(u32, u32), String> {
     let parsed =
         text.split_once(['x', 'X']).and_then(|(width, height)| Some((width.parse().ok()?, height.parse().ok()?)));
     parsed.ok_or_else(|| "expected width x height, such as 640x480, each below 2³²".to_owned())
+}
+
+fn parse_rectangle(text: &str) -> Result<Rectangle, String> {
+    let parse = || {
+        let (size, place) = text.split_once('+')?;
+        let ((width, height), (left, top)) = (parse_size(size).ok()?, place.split_once('+')?);
+        Some(Rectangle { width, height, left: left.parse().ok()?, top: top.parse().ok()? })
+    };
+    parse().ok_or_else(|| "expected width x height + column + row of the first pixel, such as 160x90+0+35".to_owned())
 }
 
 /// Refuses an alpha that is no share.

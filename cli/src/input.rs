@@ -12,6 +12,8 @@ pub struct Input {
     pub logits: Logits,
     /// The dimensions in the file: three, or four with N.
     pub shape: Vec<usize>,
+    /// Whether they are H × W × C.
+    classes_last: bool,
     file: LogitsFile,
 }
 
@@ -42,7 +44,8 @@ impl Input {
             Layout::Nhwc => Logits::nhwc(size(0), size(1), size(2), size(3)),
         };
         let logits = logits.map_err(|source| Error::Content { path: path.to_owned(), source })?;
-        Ok(Self { path: path.to_owned(), logits, shape, file })
+        let classes_last = matches!(layout, Layout::Hwc | Layout::Nhwc);
+        Ok(Self { path: path.to_owned(), logits, shape, classes_last, file })
     }
 
     /// The elements, as `logits` has them, for the library to read; any number of times.
@@ -56,6 +59,15 @@ impl Input {
         if self.shape.len() == 4 {
             shape.insert(0, self.shape[0]);
         }
+        shape
+    }
+
+    /// The dimensions of a tensor of `height × width` pixels in the order of these logits.
+    pub fn tensor_shape(&self, height: u32, width: u32) -> Vec<usize> {
+        let first = self.shape.len() - 3;
+        let mut shape = self.shape.clone();
+        let at = if self.classes_last { first } else { first + 1 };
+        (shape[at], shape[at + 1]) = (height as usize, width as usize);
         shape
     }
 

@@ -3,11 +3,12 @@
 use serde_json::json;
 
 use super::{add_labels, add_scores, number, open_gpu, planned, print, tell_written};
-use crate::args::{Common, Resize, Segment, check_alpha};
+use crate::args::{Activation, Common, Rectangle, Resize, Segment, check_alpha};
 use crate::error::Error;
 use crate::files::output::{Content, Outputs};
 use crate::files::palette::voc;
 use crate::files::picture::{Picture, read_picture, write_picture};
+use crate::files::tensor::write_tensor;
 use crate::input::Input;
 use crate::progress::Progress;
 use crate::summary::summarise;
@@ -18,14 +19,22 @@ pub fn run(args: &Segment, common: &Common) -> Result<(), Error> {
     let mut outputs = planned(&args.scores);
     outputs.extend(args.labels.as_deref().map(|path| (path, Content::Map)));
     outputs.extend(args.overlay.as_deref().map(|path| (path, Content::Picture)));
+    outputs.extend(args.all_scores.as_deref().map(|path| (path, Content::Array)));
     Outputs::check(&inputs, &outputs)?;
     let progress = Progress::start("segmenting", common);
     let mut input = Input::open(&args.logits, common)?;
     let photo = args.image.as_deref().map(read_picture).transpose()?;
+    let logits = match args.crop {
+        Some(Rectangle { width, height, left, top }) => {
+            let crop = input.logits.crop(top, left, height, width);
+            crop.map_err(|source| Error::Content { path: args.logits.clone(), source })?
+        }
+        None => input.logits,
+    };
     let (width, height) = match (&photo, args.size) {
         (Some(photo), _) => (photo.width as u32, photo.height as u32),
         (None, Some(size)) => size,
-        (None, None) => (input.logits.width(), input.logits.height()),
+        (None, None) => (logits.width(), logits.height()),
     };
     if args.overlay.is_some() && input.logits.images() != 1 {
         let message = format!("{}: expected one image for --overlay, found {}", args.logits, input.logits.images());
@@ -42,8 +51,17 @@ pub fn run(args: &Segment, common: &Common) -> Result<(), Error> {
         .margin(args.scores.margin.is_some())
         .entropy(args.scores.entropy.is_some());
     let gpu = open_gpu(common)?;
-    let logits = input.logits;
     let found = segment.run_blocking(&gpu, &logits, input.reader()).map_err(|error| input.error(error))?;
+
+    let all_scores = match &args.all_scores {
+        Some(_) => {
+            let scores =
+                seghead::Interpolate::new(height, width).resize(resize).activation(activation(args.activation));
+            let scores = scores.run_blocking(&gpu, &logits, input.reader());
+            Some(scores.map_err(|error| input.error(error))?)
+        }
+        None => None,
+    };
 
     let shape = input.map_shape(height, width);
     let mut outputs = Outputs::new();
@@ -55,6 +73,10 @@ pub fn run(args: &Segment, common: &Common) -> Result<(), Error> {
     written.extend(add_scores(&mut outputs, &args.scores, &shape, &found, logits.classes())?);
     if let (Some(path), Some(photo)) = (&args.overlay, &photo) {
         write_picture(&mut outputs, path, &overlay(photo, found.labels.iter(), args.alpha))?;
+        written.push(path);
+    }
+    if let (Some(path), Some(scores)) = (&args.all_scores, &all_scores) {
+        write_tensor(&mut outputs, path, &input.tensor_shape(height, width), scores)?;
         written.push(path);
     }
     outputs.commit()?;
@@ -77,6 +99,14 @@ pub fn run(args: &Segment, common: &Common) -> Result<(), Error> {
         })
         .collect();
     print(common, &json!({ "shape": shape, "classes": classes, "adapter": gpu.adapter_info().name }), &text)
+}
+
+fn activation(activation: Activation) -> seghead::Activation {
+    match activation {
+        Activation::Softmax => seghead::Activation::Softmax,
+        Activation::Sigmoid => seghead::Activation::Sigmoid,
+        Activation::None => seghead::Activation::None,
+    }
 }
 
 /// The photo with the colour of each pixel's class over it: `alpha` of the colour, the rest of the photo, in sRGB
