@@ -61,6 +61,7 @@ pub(crate) mod binding {
     pub const LABELS: Binding = write(3, "labels");
     pub const TARGET: Binding = read(3, "target");
     pub const CONFIDENCE: Binding = write(4, "confidence");
+    pub const PROBABILITIES: Binding = write(4, "probabilities");
     pub const MARGIN: Binding = write(5, "margin");
     pub const ENTROPY: Binding = write(8, "entropy");
     pub const CLASS_WEIGHTS: Binding = read(4, "class weights");
@@ -88,6 +89,7 @@ pub(crate) static KERNELS: &[&Kernel] = &[
     &ops::softmax::STATISTICS,
     &ops::softmax::APPLY,
     &ops::softmax::ROWS,
+    &ops::top_k::TOP_K,
     &window::COPY,
 ];
 

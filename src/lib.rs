@@ -27,6 +27,7 @@ pub use ops::cross_entropy::{CrossEntropy, Loss, LossRecord, Reduction, Targets}
 pub use ops::segment::{Resize, Segment};
 pub use ops::sigmoid::Sigmoid;
 pub use ops::softmax::{Axis, Softmax};
+pub use ops::top_k::{TopClasses, TopK};
 pub use readback::Readback;
 pub use segmentation::{Labels, Outputs, Segmentation};
 

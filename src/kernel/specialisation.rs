@@ -136,6 +136,10 @@ pub(crate) struct Specialisation {
     pub log: bool,
     /// Taps per axis that a block of 4 × 4 upsampled pixels reads.
     pub taps: u32,
+    /// How many classes of a pixel are kept, best first.
+    pub top_k: u32,
+    /// Whether their probabilities are written too.
+    pub probabilities: bool,
 }
 
 impl Specialisation {
@@ -151,6 +155,8 @@ impl Specialisation {
             per_pixel: false,
             log: false,
             taps: 4,
+            top_k: 1,
+            probabilities: false,
         }
     }
 
@@ -166,7 +172,9 @@ impl Specialisation {
              const LABEL_SMOOTHING: bool = {};\n\
              const PER_PIXEL: bool = {};\n\
              const LOG: bool = {};\n\
-             const TAPS: u32 = {}u;\n",
+             const TAPS: u32 = {}u;\n\
+             const TOP_K: u32 = {}u;\n\
+             const PROBABILITIES: bool = {};\n",
             self.classes,
             self.scores.confidence,
             self.scores.margin,
@@ -176,6 +184,8 @@ impl Specialisation {
             self.per_pixel,
             self.log,
             self.taps,
+            self.top_k,
+            self.probabilities,
         );
         let common = include_str!("../../shaders/prelude/common.wgsl");
         let statistics = include_str!("../../shaders/prelude/statistics.wgsl");

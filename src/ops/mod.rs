@@ -6,3 +6,4 @@ pub(crate) mod cross_entropy;
 pub(crate) mod segment;
 pub(crate) mod sigmoid;
 pub(crate) mod softmax;
+pub(crate) mod top_k;
