@@ -2,8 +2,9 @@
 // With them, if asked for, their softmax probabilities exp(x − maximum) / Σ exp(x − maximum).
 //
 // An invocation owns one group and walks its classes once. It keeps the K best so far, sorted, and puts each class into
-// its place among them: it goes behind its equals, so that the first stay in front. Logits are kept as the integers of
-// `order`, which lose neither NaN nor subnormals and give the logit back. The sum is carried along and rescaled whenever
+// its place among them: it goes behind its equals, so that the first stay in front. The places are walked upwards, which
+// drivers unroll, so that all stay in registers. Logits are kept as the integers of `order`, which lose neither NaN nor
+// subnormals and give the logit back. The sum is carried along and rescaled whenever
 // the maximum moves; special values add nothing to it.
 //
 // logits: [N, C, plane_stride] or [N, H · W, C], labels and probabilities: [N, K, map_groups] of four, of which the maps
@@ -35,15 +36,18 @@ fn top_k(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_
     let x = load(element);
     element += params.plane_stride;
     let key = order4(x);
-    var larger = key > keys[TOP_K - 1u];
-    for (var j = TOP_K - 1u; j > 0u; j--) {
-      let larger_above = key > keys[j - 1u];
-      classes[j] = select(select(classes[j], vec4(c), larger), classes[j - 1u], larger_above);
-      keys[j] = max(keys[j], min(key, keys[j - 1u]));
-      larger = larger_above;
+    // What goes into place j: the class itself, or what it pushed out of the place before.
+    var next_key = key;
+    var next_class = vec4(c);
+    for (var j = 0u; j < TOP_K; j++) {
+      let larger = key > keys[j];
+      let pushed_key = min(keys[j], next_key);
+      keys[j] = max(keys[j], next_key);
+      next_key = pushed_key;
+      let pushed_class = select(next_class, classes[j], larger);
+      classes[j] = select(classes[j], next_class, larger);
+      next_class = pushed_class;
     }
-    classes[0] = select(classes[0], vec4(c), larger);
-    keys[0] = max(keys[0], key);
     if PROBABILITIES {
       let special = magnitude(x) >= vec4(NOT_FINITE);
       let y = select(x, LOWEST, special);
