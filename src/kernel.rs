@@ -61,9 +61,9 @@ pub(crate) mod binding {
     pub const LABELS: Binding = write(3, "labels");
     pub const TARGET: Binding = read(3, "target");
     pub const CONFIDENCE: Binding = write(4, "confidence");
-    pub const PROBABILITIES: Binding = write(4, "probabilities");
     pub const MARGIN: Binding = write(5, "margin");
     pub const ENTROPY: Binding = write(8, "entropy");
+    pub const PROBABILITIES: Binding = write(4, "probabilities");
     pub const CLASS_WEIGHTS: Binding = read(4, "class weights");
     pub const LOSS: Binding = write(5, "loss");
     pub const PARTIALS_OUT: Binding = write(6, "partial sums");
