@@ -12,6 +12,7 @@ use std::time::Instant;
 use seghead::wgpu::{self, BufferUsages};
 use seghead::{
     Argmax, CrossEntropy, Dispatch, Gpu, GpuOptions, LabelType, Logits, Outputs, Segment, Sigmoid, Softmax, Targets,
+    TopK,
 };
 
 const RUNS: usize = 15;
@@ -90,6 +91,20 @@ fn main() {
         measure(gpu, &name("argmax and confidence"), shape.bytes() + map.bytes(8) + map.bytes(32), || {
             Argmax::new().dispatch(gpu, &shape, read(), with_confidence()).unwrap()
         });
+        for k in [1, 3] {
+            let operator = TopK::new(k);
+            let map = operator.map(&shape).unwrap();
+            let (labels, scores) = (buffer(gpu, map.bytes(8)), buffer(gpu, map.bytes(32)));
+            let labels = || labels.as_entire_buffer_binding();
+            measure(gpu, &name(&format!("top-{k}")), shape.bytes() + map.bytes(8), || {
+                operator.dispatch(gpu, &shape, read(), labels(), None).unwrap()
+            });
+            let bytes = shape.bytes() + map.bytes(8) + map.bytes(32);
+            measure(gpu, &name(&format!("top-{k} and probabilities")), bytes, || {
+                let scores = scores.as_entire_buffer_binding();
+                operator.dispatch(gpu, &shape, read(), labels(), Some(scores)).unwrap()
+            });
+        }
         let targets = || Targets::new(target.as_entire_buffer_binding(), LabelType::U8);
         measure(gpu, &name("cross-entropy mean"), shape.bytes() + map.bytes(8), || {
             let record = record.as_entire_buffer_binding();

@@ -114,9 +114,16 @@ pub(crate) fn binding_limit(gpu: &Gpu) -> u64 {
 /// Splits `logits` for a dispatch: into what can be bound at a time where it is, with maps of 32 bits; or, where an image
 /// is too big for that, what is copied together ([`fits`]).
 pub(crate) fn for_dispatch(gpu: &Gpu, logits: &Logits) -> Result<Vec<Band>, Error> {
+    for_dispatch_of_maps(gpu, logits, 1)
+}
+
+/// The same for results of `maps` maps to an image: a band has several images only where all their maps can be bound at
+/// once, else one map of the band can.
+pub(crate) fn for_dispatch_of_maps(gpu: &Gpu, logits: &Logits, maps: u32) -> Result<Vec<Band>, Error> {
     let limit = gpu.limits().max_storage_buffer_binding_size;
     let map = logits.map();
-    if logits.bytes() <= limit && map.bytes(32) <= limit {
+    let map_bytes = map.bytes(32) * if logits.images() == 1 { 1 } else { maps.into() };
+    if logits.bytes() <= limit && map_bytes <= limit {
         return Ok(vec![Band::whole(logits)]);
     }
     // Bindings start at multiples of the alignment, maps at multiples of a chunk.
@@ -124,7 +131,7 @@ pub(crate) fn for_dispatch(gpu: &Gpu, logits: &Logits) -> Result<Vec<Band>, Erro
     let of_image = (u64::from(map.image_stride()) / 4).max(1);
     if fits(gpu, logits) && of_image <= groups {
         let bytes = u64::from(logits.image_stride()) * logits.element_type().size();
-        let images = ((limit - alignment(gpu)) / bytes).min(groups / of_image).max(1);
+        let images = ((limit - alignment(gpu)) / bytes).min(groups / (of_image * u64::from(maps))).max(1);
         return Ok(of_images(logits, images));
     }
     let mut most = groups * 4;

@@ -153,6 +153,17 @@ pub enum Error {
         classes: u32,
     },
 
+    /// More classes of a pixel are asked for than there are or can be kept, or none.
+    #[error("k of top-k: expected 1..={limit} with {classes} classes, found {found}")]
+    TopK {
+        /// The most that can be asked for.
+        limit: u32,
+        /// The number of classes that there are.
+        classes: u32,
+        /// The k that was given.
+        found: u32,
+    },
+
     /// A target label is neither a class nor the ignore index.
     #[error("target[{position}]: expected a class below {classes} or the ignore index, found label {label}")]
     Label {

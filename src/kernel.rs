@@ -63,6 +63,7 @@ pub(crate) mod binding {
     pub const CONFIDENCE: Binding = write(4, "confidence");
     pub const MARGIN: Binding = write(5, "margin");
     pub const ENTROPY: Binding = write(8, "entropy");
+    pub const PROBABILITIES: Binding = write(4, "probabilities");
     pub const CLASS_WEIGHTS: Binding = read(4, "class weights");
     pub const LOSS: Binding = write(5, "loss");
     pub const PARTIALS_OUT: Binding = write(6, "partial sums");
@@ -89,6 +90,7 @@ pub(crate) static KERNELS: &[&Kernel] = &[
     &ops::softmax::STATISTICS,
     &ops::softmax::APPLY,
     &ops::softmax::ROWS,
+    &ops::top_k::TOP_K,
     &window::COPY,
 ];
 

@@ -25,6 +25,9 @@ pub struct Map {
     image_stride: u32,
 }
 
+/// Most pixels of a map. As for logits: 32-bit indices must not wrap, rounding to blocks of 4 × 4 included.
+const PIXELS: u64 = u32::MAX as u64 - 15;
+
 impl Map {
     /// A map whose rows follow one another, of a size that has been checked.
     pub(crate) fn packed(images: u32, height: u32, width: u32) -> Self {
@@ -41,13 +44,11 @@ impl Map {
         }
         let row_stride = u64::from(width).next_multiple_of(4);
         let elements = u128::from(images) * u128::from(height) * u128::from(row_stride);
-        // As for logits: 32-bit indices must not wrap, rounding to blocks of 4 × 4 included.
-        const LIMIT: u64 = u32::MAX as u64 - 15;
-        if elements > u128::from(LIMIT) {
+        if elements > u128::from(PIXELS) {
             return Err(Error::Limit {
                 what: "pixels of the result",
                 needed: u64::try_from(elements).unwrap_or(u64::MAX),
-                limit: LIMIT,
+                limit: PIXELS,
             });
         }
         Ok(Self::rows(images, height, width))
@@ -57,6 +58,15 @@ impl Map {
     pub(crate) fn rows(images: u32, height: u32, width: u32) -> Self {
         let row_stride = width.next_multiple_of(4);
         Self { images, height, width, row_stride, image_stride: height * row_stride }
+    }
+
+    /// The map with `maps` maps for each image, one after another, as images.
+    pub(crate) fn repeated(self, maps: u32) -> Result<Self, Error> {
+        let pixels = u64::from(self.images) * u64::from(self.image_stride) * u64::from(maps);
+        if pixels > PIXELS {
+            return Err(Error::Limit { what: "pixels of the result", needed: pixels, limit: PIXELS });
+        }
+        Ok(Self { images: self.images * maps, ..self })
     }
 
     /// Number of images, N.
@@ -147,6 +157,19 @@ impl MapPart {
         Self { first, count: if band.height == 1 { band.width.div_ceil(4) } else { band.height * map.row_stride / 4 } }
     }
 
+    /// What belongs to a band of the logits that `map` is of, in the maps `range` of the `maps` that every image has
+    /// ([`Map::repeated`]); where the band has several images, from the first of them to the last.
+    pub fn of_maps(map: &Map, band: &Band, maps: u32, range: Range<u32>) -> Self {
+        let image = map.image_stride / 4;
+        let one = Self::of(map, band);
+        let in_image = one.first - band.image * image;
+        let to_last = (band.images - 1) * maps + (range.end - range.start - 1);
+        Self {
+            first: (band.image * maps + range.start) * image + in_image,
+            count: to_last * image + one.count - (band.images - 1) * image,
+        }
+    }
+
     /// Some rows, which start at multiples of four pixels, of some images.
     pub fn rows(map: &Map, images: Range<u32>, row: u32, rows: u32) -> Self {
         let (image, of_row) = (map.image_stride / 4, map.row_stride / 4);
@@ -162,6 +185,12 @@ impl MapPart {
     /// Where it starts in what is bound, in groups.
     pub fn offset(&self) -> u32 {
         self.first % MAP_CHUNK
+    }
+
+    /// How many bytes are to be bound, with elements of `bits`.
+    pub fn len(&self, bits: u32) -> u64 {
+        let bytes = self.bytes(bits);
+        bytes.end - bytes.start
     }
 
     /// The bytes to bind, with elements of `bits`.

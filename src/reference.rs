@@ -12,6 +12,8 @@
 //! # Ok::<(), seghead::Error>(())
 //! ```
 
+use std::cmp::Ordering;
+
 use crate::{Axis, Logits, Resize};
 
 /// Where class `c` of pixel `pixel`, counted over all images, lies in the data.
@@ -268,4 +270,39 @@ pub fn segment<T: Copy + Into<f64>>(
     let full = logits.resized(logits.images(), height, width)?;
     let upsampled = upsample(logits, data, height, width, resize);
     Ok((argmax(&full, &upsampled), scores(&full, &upsampled)))
+}
+
+/// The `k` classes with the largest values of every pixel, best first, and their probabilities, N × k × H × W each: the
+/// smaller class first of equals, and NaN larger than everything, as in [`argmax`].
+///
+/// ```
+/// use seghead::{Logits, reference};
+/// let (labels, p) = reference::top_k(&Logits::chw(3, 1, 1)?, &[0.0, 2.0, 2.0], 2);
+/// assert_eq!(labels, [1, 2]);
+/// assert_eq!(p[0], p[1]);
+/// # Ok::<(), seghead::Error>(())
+/// ```
+///
+/// # Panics
+///
+/// Where there are fewer classes than `k`.
+pub fn top_k<T: Copy + Into<f64>>(logits: &Logits, data: &[T], k: u32) -> (Vec<u32>, Vec<f64>) {
+    let (k, plane) = (k as usize, logits.pixels() as usize);
+    let count = logits.map().pixels() * k;
+    let (mut labels, mut probabilities) = (vec![0; count], vec![0.0; count]);
+    for (pixel, x) in pixels(logits, data).enumerate() {
+        let p = softmax_of(&x);
+        let mut classes: Vec<usize> = (0..x.len()).collect();
+        // A stable sort. Only values that are no NaN are compared with one another.
+        classes.sort_by(|&a, &b| {
+            let nan_first = x[b].is_nan().cmp(&x[a].is_nan());
+            nan_first.then(x[b].partial_cmp(&x[a]).unwrap_or(Ordering::Equal))
+        });
+        for (j, &class) in classes[..k].iter().enumerate() {
+            let at = (pixel / plane * k + j) * plane + pixel % plane;
+            labels[at] = class as u32;
+            probabilities[at] = p[class];
+        }
+    }
+    (labels, probabilities)
 }

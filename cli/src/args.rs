@@ -218,6 +218,18 @@ pub struct Argmax {
     /// Write the labels, .npy or .png
     #[arg(short, long, value_name = "F")]
     pub output: String,
+    /// Write the K classes with the largest logits, best first, .npy: K×H×W or N×K×H×W, in any layout of the logits
+    #[arg(
+        long,
+        value_name = "K",
+        value_parser = clap::value_parser!(u32).range(1..=8),
+        allow_negative_numbers = true,
+        conflicts_with_all = ["confidence", "margin", "entropy"],
+    )]
+    pub top_k: Option<u32>,
+    /// Write the softmax probabilities of those K classes, float32 .npy of the same shape
+    #[arg(long, value_name = "F.npy", requires = "top_k")]
+    pub probabilities: Option<String>,
     #[command(flatten)]
     pub scores: Scores,
 }

@@ -74,7 +74,8 @@ impl Input {
     /// An error of the library about these logits, with the name of their file.
     pub fn error(&self, source: seghead::Error) -> Error {
         match source {
-            source @ (seghead::Error::Limit { .. } | seghead::Error::LabelType { .. }) => {
+            source
+            @ (seghead::Error::Limit { .. } | seghead::Error::LabelType { .. } | seghead::Error::TopK { .. }) => {
                 Error::Content { path: self.path.clone(), source }
             }
             seghead::Error::Input(source) => self.file.failure(source).into(),

@@ -48,6 +48,8 @@ struct Params {
   x_numerator: u32,
   x_offset: i32,
   x_denominator: u32,
+  first_map: u32,      // of several maps of an image: the first one that is bound
+  maps: u32,           // how many of them are written
 }
 
 // In storage, not uniform: a uniform that bounds a loop makes lavapipe recompile at every dispatch.

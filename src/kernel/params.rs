@@ -45,6 +45,8 @@ pub(crate) struct Params {
     pub x_numerator: u32,
     pub x_offset: i32,
     pub x_denominator: u32,
+    pub first_map: u32,
+    pub maps: u32,
 }
 
 impl Params {

@@ -138,6 +138,10 @@ pub(crate) struct Specialisation {
     pub activation: Activation,
     /// Taps per axis that a block of 4 × 4 upsampled pixels reads.
     pub taps: u32,
+    /// How many classes of a pixel are kept, best first.
+    pub top_k: u32,
+    /// Whether their probabilities are written too.
+    pub probabilities: bool,
 }
 
 impl Specialisation {
@@ -154,33 +158,30 @@ impl Specialisation {
             log: false,
             activation: Activation::None,
             taps: 4,
+            top_k: 1,
+            probabilities: false,
         }
     }
 
     /// The whole WGSL text of `kernel` specialised like this.
     pub fn source(&self, kernel: &Kernel) -> String {
+        let Self { classes, class_weights, label_smoothing, per_pixel, log, taps, top_k, probabilities, .. } = *self;
+        let Scores { confidence, margin, entropy } = self.scores;
+        let activation = self.activation as u32;
         let constants = format!(
             "const WORKGROUP: u32 = {WORKGROUP}u;\n\
-             const CLASSES: u32 = {}u;\n\
-             const CONFIDENCE: bool = {};\n\
-             const MARGIN: bool = {};\n\
-             const ENTROPY: bool = {};\n\
-             const CLASS_WEIGHTS: bool = {};\n\
-             const LABEL_SMOOTHING: bool = {};\n\
-             const PER_PIXEL: bool = {};\n\
-             const LOG: bool = {};\n\
-             const ACTIVATION: u32 = {}u;\n\
-             const TAPS: u32 = {}u;\n",
-            self.classes,
-            self.scores.confidence,
-            self.scores.margin,
-            self.scores.entropy,
-            self.class_weights,
-            self.label_smoothing,
-            self.per_pixel,
-            self.log,
-            self.activation as u32,
-            self.taps,
+             const CLASSES: u32 = {classes}u;\n\
+             const CONFIDENCE: bool = {confidence};\n\
+             const MARGIN: bool = {margin};\n\
+             const ENTROPY: bool = {entropy};\n\
+             const CLASS_WEIGHTS: bool = {class_weights};\n\
+             const LABEL_SMOOTHING: bool = {label_smoothing};\n\
+             const PER_PIXEL: bool = {per_pixel};\n\
+             const LOG: bool = {log};\n\
+             const ACTIVATION: u32 = {activation}u;\n\
+             const TAPS: u32 = {taps}u;\n\
+             const TOP_K: u32 = {top_k}u;\n\
+             const PROBABILITIES: bool = {probabilities};\n"
         );
         let common = include_str!("../../shaders/prelude/common.wgsl");
         let statistics = include_str!("../../shaders/prelude/statistics.wgsl");

@@ -8,3 +8,4 @@ pub(crate) mod resize;
 pub(crate) mod segment;
 pub(crate) mod sigmoid;
 pub(crate) mod softmax;
+pub(crate) mod top_k;

@@ -1,4 +1,4 @@
-//! `seghead argmax`: the class of every pixel at the resolution of the logits.
+//! `seghead argmax`: the class of every pixel at the resolution of the logits, or its K best classes.
 
 use serde_json::json;
 
@@ -6,10 +6,18 @@ use super::{add_labels, add_scores, open_gpu, planned, print, tell_written};
 use crate::args::{Argmax, Common};
 use crate::error::Error;
 use crate::files::output::{Content, Outputs};
+use crate::files::tensor::write_tensor;
 use crate::input::Input;
 use crate::progress::Progress;
 
 pub fn run(args: &Argmax, common: &Common) -> Result<(), Error> {
+    match args.top_k {
+        Some(k) => top_k(args, k, common),
+        None => best(args, common),
+    }
+}
+
+fn best(args: &Argmax, common: &Common) -> Result<(), Error> {
     Outputs::check(&[&args.logits], &[vec![(args.output.as_str(), Content::Map)], planned(&args.scores)].concat())?;
     let progress = Progress::start("computing", common);
     let mut input = Input::open(&args.logits, common)?;
@@ -29,5 +37,30 @@ pub fn run(args: &Argmax, common: &Common) -> Result<(), Error> {
     outputs.commit()?;
     drop(progress);
     tell_written(common, &written);
+    print(common, &json!({ "labels": args.output, "shape": shape, "adapter": gpu.adapter_info().name }), "")
+}
+
+fn top_k(args: &Argmax, k: u32, common: &Common) -> Result<(), Error> {
+    let paths = [Some(&args.output), args.probabilities.as_ref()];
+    let paths: Vec<_> = paths.into_iter().flatten().map(String::as_str).collect();
+    let planned: Vec<_> = paths.iter().map(|&path| (path, Content::Array)).collect();
+    Outputs::check(&[&args.logits], &planned)?;
+    let progress = Progress::start("computing", common);
+    let mut input = Input::open(&args.logits, common)?;
+    let gpu = open_gpu(common)?;
+    let logits = input.logits;
+    let operator = seghead::TopK::new(k).probabilities(args.probabilities.is_some());
+    let found = operator.run_blocking(&gpu, &logits, input.reader()).map_err(|error| input.error(error))?;
+    let mut shape = input.map_shape(input.logits.height(), input.logits.width());
+    // K×H×W or N×K×H×W.
+    shape.insert(shape.len() - 2, k as usize);
+    let mut outputs = Outputs::new();
+    add_labels(&mut outputs, &args.output, &shape, &found.labels)?;
+    if let (Some(path), Some(probabilities)) = (&args.probabilities, &found.probabilities) {
+        write_tensor(&mut outputs, path, &shape, probabilities)?;
+    }
+    outputs.commit()?;
+    drop(progress);
+    tell_written(common, &paths);
     print(common, &json!({ "labels": args.output, "shape": shape, "adapter": gpu.adapter_info().name }), "")
 }
