@@ -73,6 +73,14 @@ impl Access {
             Self::Words64 => include_str!("../../shaders/prelude/store_words64.wgsl"),
         }
     }
+
+    fn load_targets_source(self) -> &'static str {
+        match self {
+            Self::Scalar => include_str!("../../shaders/prelude/load_targets_scalar.wgsl"),
+            Self::Vec4 => include_str!("../../shaders/prelude/load_targets_vec4.wgsl"),
+            Self::Words64 => include_str!("../../shaders/prelude/load_targets_words64.wgsl"),
+        }
+    }
 }
 
 /// The integer type of labels on the GPU.
@@ -181,6 +189,7 @@ impl Specialisation {
         let statistics = include_str!("../../shaders/prelude/statistics.wgsl");
         let best = include_str!("../../shaders/prelude/best.wgsl");
         let (load, store) = (self.access.load_source(self.element_type), self.access.store_source());
-        [&constants, common, load, store, self.labels.source(), statistics, best, kernel.source].concat()
+        let targets = self.access.load_targets_source();
+        [&constants, common, load, store, targets, self.labels.source(), statistics, best, kernel.source].concat()
     }
 }
