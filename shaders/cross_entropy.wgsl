@@ -15,21 +15,10 @@
 // logits: [N, C, plane_stride] or [N, H · W, C], targets and losses: [N, map_groups] of four, class_weights: [C],
 // partial sums: [N, partials], then [partials]
 
-struct Partial {
-  loss: f32,
-  weight: f32,        // Σ w[t], the denominator of the mean
-  valid: u32,         // pixels that were not ignored
-  first_invalid: u32, // image · H · W + pixel of the first target that is no class, or NONE
-}
-
-const NONE: u32 = 0xffffffffu;
-const GROUPS: u32 = 4u;
 const FAN: u32 = 64u;
 
 @group(0) @binding(3) var<storage, read> targets: array<Labels>;
 @group(0) @binding(4) var<storage, read> class_weights: array<f32>;
-@group(0) @binding(5) var<storage, read_write> losses: array<vec4<f32>>;
-@group(0) @binding(6) var<storage, read_write> partials_out: array<Partial>;
 @group(0) @binding(7) var<storage, read> partials_in: array<Partial>;
 
 @compute @workgroup_size(WORKGROUP)

@@ -3,8 +3,8 @@
 //! What is too big goes through the GPU in bands of pixels, which the operators treat like small images. Two bands are on
 //! their way at a time, each with buffers of its own: while the GPU computes one, the host writes the next and takes the
 //! results of the one before. A band has at most 32 MiB of logits and 32 MiB of results, and as much again for the
-//! staging of either, so that with two of them 256 MiB of GPU memory are in use, whatever the size of the tensor; more
-//! only where four pixels, or the rows that an upsampled row reads, take more than that.
+//! staging of either, so that with two of them 256 MiB of GPU memory are in use, whatever the size of the tensor; soft
+//! targets take as much as logits. It is more only where four pixels, or the rows that an upsampled row reads, are.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -58,8 +58,7 @@ pub(crate) fn create_buffer(gpu: &Gpu, what: &'static str, bytes: u64, usage: Bu
 }
 
 /// Checks that a slice is as long as its shape says.
-pub(crate) fn check_length(what: &'static str, expected: u64, found: usize) -> Result<(), Error> {
-    let found = found as u64;
+pub(crate) fn check_length(what: &'static str, expected: u64, found: u64) -> Result<(), Error> {
     if found == expected { Ok(()) } else { Err(Error::Length { what, expected, found }) }
 }
 
@@ -202,7 +201,7 @@ async fn finish(
 }
 
 /// Copies a band of `input`, the elements of `whole`, into `buffer` as `shape` says.
-fn upload(
+pub(crate) fn upload(
     gpu: &Gpu,
     buffer: &Buffer,
     input: &mut Input<'_>,

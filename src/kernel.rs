@@ -80,6 +80,7 @@ pub(crate) mod binding {
 pub(crate) static KERNELS: &[&Kernel] = &[
     &ops::argmax::ARGMAX,
     &ops::cross_entropy::PIXELS,
+    &ops::cross_entropy::SOFT_PIXELS,
     &ops::cross_entropy::PARTIALS,
     &ops::cross_entropy::FINISH,
     &ops::interpolate::INTERPOLATE,

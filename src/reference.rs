@@ -151,7 +151,7 @@ pub fn scores<T: Copy + Into<f64>>(logits: &Logits, data: &[T]) -> Scores {
     scores
 }
 
-/// The losses of [`cross_entropy`], with what reductions need.
+/// The losses of [`cross_entropy`] or [`cross_entropy_soft`], with what reductions need.
 ///
 /// ```
 /// use seghead::{Logits, reference};
@@ -164,7 +164,7 @@ pub fn scores<T: Copy + Into<f64>>(logits: &Logits, data: &[T]) -> Scores {
 pub struct Losses {
     /// The loss of every pixel, N × H × W, 0 where it is ignored.
     pub per_pixel: Vec<f64>,
-    /// The sum of the class weights of all targets that are not ignored.
+    /// The sum of the class weights of all targets that are not ignored; of soft targets, the number of pixels.
     pub weight: f64,
 }
 
@@ -305,4 +305,38 @@ pub fn top_k<T: Copy + Into<f64>>(logits: &Logits, data: &[T], k: u32) -> (Vec<u
         }
     }
     (labels, probabilities)
+}
+
+/// Cross-entropy of logits and soft targets, N × C × H × W in the order of `data`, as in
+/// [PyTorch](https://docs.pytorch.org/docs/stable/generated/torch.nn.CrossEntropyLoss.html) with class probabilities:
+/// `−Σ_c w[c] · p'[c] · log p[c]` with `p' = (1 − ε) · target + ε / C` and log p the [`log_softmax`]. Every pixel weighs 1.
+///
+/// ```
+/// use seghead::{Logits, reference};
+/// let logits = Logits::chw(2, 1, 1)?;
+/// let losses = reference::cross_entropy_soft(&logits, &[0.0, 0.0], &[0.25, 0.75], None, 0.0);
+/// assert!((losses.mean() - 2f64.ln()).abs() < 1e-15);
+/// // A class that is impossible for the network and for the target: 0 · −Inf is NaN, as in PyTorch.
+/// let losses = reference::cross_entropy_soft(&logits, &[0.0, f64::NEG_INFINITY], &[1.0, 0.0], None, 0.0);
+/// assert!(losses.sum().is_nan());
+/// # Ok::<(), seghead::Error>(())
+/// ```
+pub fn cross_entropy_soft<T: Copy + Into<f64>, P: Copy + Into<f64>>(
+    logits: &Logits,
+    data: &[T],
+    targets: &[P],
+    class_weights: Option<&[f32]>,
+    label_smoothing: f64,
+) -> Losses {
+    let weight_of = |c: usize| class_weights.map_or(1.0, |weights| f64::from(weights[c]));
+    let loss = |(log_p, targets): (Vec<f64>, Vec<f64>)| {
+        let classes = log_p.len() as f64;
+        let term = |(c, (log_p, target)): (usize, (f64, f64))| {
+            log_p * ((1.0 - label_smoothing) * target + label_smoothing / classes) * weight_of(c)
+        };
+        -log_p.into_iter().zip(targets).enumerate().map(term).sum::<f64>()
+    };
+    let log_p = log_softmax(logits, data, Axis::Class);
+    let per_pixel: Vec<f64> = pixels(logits, &log_p).zip(pixels(logits, targets)).map(loss).collect();
+    Losses { weight: per_pixel.len() as f64, per_pixel }
 }

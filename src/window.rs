@@ -41,15 +41,26 @@ impl<'a> Window<'a> {
 
     /// The logits of `band`, as they are bound and where; where they must be brought together, `dispatch` gets the work.
     pub fn read(&self, gpu: &Gpu, dispatch: &mut Dispatch, band: &Band) -> Result<(Bound<'_>, Logits), Error> {
+        self.read_as(gpu, dispatch, binding::LOGITS, band)
+    }
+
+    /// The same of a tensor that a kernel reads through another binding.
+    pub fn read_as(
+        &self,
+        gpu: &Gpu,
+        dispatch: &mut Dispatch,
+        binding: Binding,
+        band: &Band,
+    ) -> Result<(Bound<'_>, Logits), Error> {
         let whole = &self.logits;
-        let Some(together) = &self.together else { return self.in_place(gpu, binding::LOGITS, band) };
+        let Some(together) = &self.together else { return self.in_place(gpu, binding, band) };
         let shape = band.shape_together(whole)?;
         self.each_window(gpu, binding::LOGITS, band, |input, part, first_class| {
             let to = shape.part(0..1, 0, (shape.height(), shape.width()), first_class..first_class + part.classes());
             let output = Bound::new(gpu, binding::OUTPUT, together.as_entire_buffer_binding(), shape.bytes())?;
             copy(gpu, dispatch, (input, part), (output, to))
         })?;
-        Ok((Bound::new(gpu, binding::LOGITS, together.as_entire_buffer_binding(), shape.bytes())?, shape))
+        Ok((Bound::new(gpu, binding, together.as_entire_buffer_binding(), shape.bytes())?, shape))
     }
 
     /// Where the results of `band` are written: what [`finish`](Self::finish) has to follow.
@@ -114,7 +125,8 @@ impl<'a> Window<'a> {
     }
 }
 
-fn copy(
+/// Copies a tensor, or a part of one, to where another of the same sizes lies, as f32.
+pub(crate) fn copy(
     gpu: &Gpu,
     dispatch: &mut Dispatch,
     (input, from): (Bound<'_>, Logits),

@@ -244,14 +244,15 @@ pub enum Loss {
 pub struct CrossEntropy {
     /// Logits, C×H×W or N×C×H×W: .npy, FILE.npz:NAME or FILE.safetensors:NAME
     pub logits: String,
-    /// Target labels, H×W or N×H×W: an integer .npy, or a grey or paletted PNG
+    /// Target labels, H×W or N×H×W: an integer .npy, or a grey or paletted PNG; or soft targets, a float .npy shaped like
+    /// LOGITS with a probability for every class
     pub target: String,
     /// A weight per class: a .npy file or a list
     #[arg(long, value_name = "F|w0,w1,…", allow_hyphen_values = true)]
     pub class_weights: Option<String>,
-    /// Pixels with this target count for nothing
-    #[arg(long, default_value_t = -100, value_name = "I", allow_negative_numbers = true)]
-    pub ignore_index: i64,
+    /// Pixels with this target label count for nothing [default: -100]
+    #[arg(long, value_name = "I", allow_negative_numbers = true)]
+    pub ignore_index: Option<i64>,
     /// The share of the target that goes to all classes alike, 0 to 1
     #[arg(long, default_value_t = 0.0, value_name = "E", allow_negative_numbers = true)]
     pub label_smoothing: f32,
@@ -265,7 +266,7 @@ pub struct CrossEntropy {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Reduction {
-    /// Σ loss / Σ class weight
+    /// Σ loss / Σ class weight; of soft targets, Σ loss / number of pixels
     Mean,
     /// Σ loss
     Sum,

@@ -1,5 +1,6 @@
 // What every kernel shares. In front of it stand the constants of the specialisation; behind it a load and a store
-// prelude, a label prelude (Labels, pack_labels, unpack_labels), the other files of this folder and the kernel.
+// prelude, one that loads soft targets, a label prelude (Labels, pack_labels, unpack_labels), the other files of this
+// folder and the kernel.
 //
 // A *group* is up to four neighbouring pixels of one row: lane k of a vec4 is its pixel k. Where the rows of an image
 // follow one another without a gap, all of the image counts as one row.
@@ -14,7 +15,7 @@ struct Params {
   row_stride: u32,     // elements from one row to the next
   image_stride: u32,   // elements from one image to the next
   offset: u32,         // the element of the logits that the first image starts with
-  out_plane_stride: u32, // the same five of a tensor that is written
+  out_plane_stride: u32, // the same five of a second tensor: one that is written, or soft targets
   out_pixel_stride: u32,
   out_row_stride: u32,
   out_image_stride: u32,
@@ -95,7 +96,7 @@ fn place_of(image: u32, group: u32) -> Place {
   return Place(element, row * params.row_pixels + column, params.row_pixels - column);
 }
 
-// The element of the first class of a group's first pixel in a tensor that is written.
+// The element of the first class of a group's first pixel in the second tensor.
 fn out_place(image: u32, group: u32) -> u32 {
   let row = row_of(group);
   let column = (group - row * params.row_groups) * 4u;

@@ -73,6 +73,14 @@ impl Access {
             Self::Words64 => include_str!("../../shaders/prelude/store_words64.wgsl"),
         }
     }
+
+    fn load_targets_source(self) -> &'static str {
+        match self {
+            Self::Scalar => include_str!("../../shaders/prelude/load_targets_scalar.wgsl"),
+            Self::Vec4 => include_str!("../../shaders/prelude/load_targets_vec4.wgsl"),
+            Self::Words64 => include_str!("../../shaders/prelude/load_targets_words64.wgsl"),
+        }
+    }
 }
 
 /// The integer type of labels on the GPU.
@@ -189,7 +197,8 @@ impl Specialisation {
         let activation = include_str!("../../shaders/prelude/activation.wgsl");
         let resize = include_str!("../../shaders/prelude/resize.wgsl");
         let (load, store) = (self.access.load_source(self.element_type), self.access.store_source());
-        let labels = self.labels.source();
-        [&constants, common, load, store, labels, statistics, activation, best, resize, kernel.source].concat()
+        let (targets, labels) = (self.access.load_targets_source(), self.labels.source());
+        let shared = [targets, labels, statistics, activation, best, resize].concat();
+        [&constants, common, load, store, &shared, kernel.source].concat()
     }
 }

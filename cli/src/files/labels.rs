@@ -7,7 +7,7 @@ use super::{
     output::{Format, Outputs},
     palette,
     picture::encode,
-    tensor::{self, Purpose, TensorData},
+    tensor::{self, Purpose, Tensor, TensorData},
 };
 use png::{BitDepth, ColorType, Decoder, DecodingError};
 use std::io::{self, BufRead, BufReader, Cursor, Seek, Write};
@@ -52,6 +52,34 @@ pub fn read_labels(path: &str) -> Result<LabelMap, Error> {
             Err(Error::Format { path: path.to_owned(), expected: "labels", found: "floats".to_owned() })
         }
     }
+}
+
+/// What a loss is taken against.
+#[derive(Debug)]
+pub enum Targets {
+    /// The class of each pixel.
+    Labels(LabelMap),
+    /// A probability for every class of each pixel, shaped like logits.
+    Soft(Tensor),
+}
+
+/// Reads labels as [`read_labels`] does, or from an array of floats soft targets.
+///
+/// # Errors
+///
+/// As [`read_labels`], or of floats as [`tensor::read_logits`].
+pub fn read_targets(path: &str) -> Result<Targets, Error> {
+    if has_ending(path, ".png") {
+        return Ok(Targets::Labels(read_labels(path)?));
+    }
+    let array = tensor::read(path, Purpose::Targets).map_err(|error| match error {
+        Error::Ending { path, .. } => Error::Ending { path, expected: ENDINGS },
+        other => other,
+    })?;
+    Ok(match array.data {
+        TensorData::Int(values) => Targets::Labels(LabelMap { shape: array.shape, values }),
+        TensorData::F32(_) | TensorData::F16(_) => Targets::Soft(array),
+    })
 }
 
 /// The endings of a file name that labels can be read from.

@@ -56,6 +56,8 @@ pub(super) enum Purpose {
     Logits,
     /// Integers, two or three dimensions, none of them zero.
     Labels,
+    /// Labels, or what serves as logits.
+    Targets,
     /// Floats of any width, one dimension.
     Vector,
 }
@@ -68,10 +70,15 @@ impl Purpose {
     /// [`Error::Element`], [`Error::Rank`] or [`Error::Empty`].
     pub fn check(self, path: &str, element: Result<Element, String>, shape: &[usize]) -> Result<Element, Error> {
         const TO_FLOAT: &str = "convert with .astype(np.float32), or .float() in PyTorch";
+        if self == Purpose::Targets {
+            // Floats of two dimensions are meant for labels.
+            let soft = element.as_ref().is_ok_and(|element| element.is_float()) && shape.len() != 2;
+            return if soft { Purpose::Logits } else { Purpose::Labels }.check(path, element, shape);
+        }
         let expected = match self {
             Purpose::Any => "float32, float16 or an integer type",
             Purpose::Logits => "float32 or float16 logits",
-            Purpose::Labels => "labels of an integer type",
+            Purpose::Labels | Purpose::Targets => "labels of an integer type",
             Purpose::Vector => "float32, float16 or float64 numbers",
         };
         let wrong = |found, hint| Error::Element { path: path.to_owned(), expected, found, hint };
@@ -93,7 +100,7 @@ impl Purpose {
         let (ranks, expected) = match self {
             Purpose::Any => return Ok(element),
             Purpose::Logits => (3..=4, "3 dimensions (C, H, W) or 4 (N, C, H, W)"),
-            Purpose::Labels => (2..=3, "2 dimensions (H, W) or 3 (N, H, W)"),
+            Purpose::Labels | Purpose::Targets => (2..=3, "2 dimensions (H, W) or 3 (N, H, W)"),
             Purpose::Vector => (1..=1, "1 dimension"),
         };
         if !ranks.contains(&shape.len()) {

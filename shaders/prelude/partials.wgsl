@@ -1,0 +1,14 @@
+// Partial sums of losses: what the kernels of cross-entropy leave and add up.
+
+struct Partial {
+  loss: f32,
+  weight: f32,        // the denominator of the mean
+  valid: u32,         // pixels that were not ignored
+  first_invalid: u32, // image · H · W + pixel of the first target that is no class, or NONE
+}
+
+const NONE: u32 = 0xffffffffu;
+const GROUPS: u32 = 4u; // groups of four pixels that an invocation sums up
+
+@group(0) @binding(5) var<storage, read_write> losses: array<vec4<f32>>;
+@group(0) @binding(6) var<storage, read_write> partials_out: array<Partial>;

@@ -1,0 +1,159 @@
+//! Targets on the host, and how they come to the GPU.
+
+use wgpu::{Buffer, BufferBinding};
+
+use super::Targets;
+use super::pixels::Against;
+use crate::bands::{self, Band};
+use crate::dispatch::Bound;
+use crate::host::{self, Slot};
+use crate::kernel::binding;
+use crate::{Dispatch, ElementType, Error, Gpu, Input, LabelType, Logits, Map, window};
+
+/// Targets of the one-shot functions.
+pub(super) trait HostTargets {
+    /// Bands of the logits that fit the GPU with their targets, and with that many bits of results for every pixel.
+    fn bands(&self, gpu: &Gpu, logits: &Logits, map_bits: u32) -> Result<Vec<Band>, Error>;
+
+    /// The buffers that the targets of a band of this shape take.
+    fn buffers(&self, shape: &Logits) -> Vec<(&'static str, u64)>;
+
+    /// Brings the targets of a band of the logits into the buffers of a slot.
+    fn upload<'b>(
+        &mut self,
+        gpu: &Gpu,
+        dispatch: &mut Dispatch,
+        slot: &'b Slot,
+        of_band: (&Logits, &Band),
+    ) -> Result<Against<'b>, Error>;
+
+    /// The label of a pixel, counted over all images, which the kernel found to be no class.
+    fn label(&self, position: usize) -> i64;
+}
+
+/// Labels of any integer type, which are written for the GPU as codes: classes as they are, and a code each for the
+/// ignore index and for everything else, which the kernel finds.
+pub(super) struct HostLabels<'a, L> {
+    targets: &'a [L],
+    label_type: LabelType,
+    classes: u32,
+    ignored: Option<i64>,
+}
+
+impl<'a, L: Copy + Into<i64>> HostLabels<'a, L> {
+    pub fn new(targets: &'a [L], classes: u32, ignored: Option<i64>) -> Self {
+        let label_type = if classes <= 254 { LabelType::U8 } else { LabelType::U32 };
+        Self { targets, label_type, classes, ignored }
+    }
+
+    /// The code of the ignore index.
+    pub fn ignore_index(&self) -> i64 {
+        match self.label_type {
+            LabelType::U8 => u8::MAX.into(),
+            LabelType::U32 => u32::MAX.into(),
+        }
+    }
+
+    /// In the lowest bits: the class, all ones for the ignore index, one less for an invalid label.
+    fn code(&self, label: i64) -> u32 {
+        if Some(label) == self.ignored {
+            return u32::MAX;
+        }
+        match u32::try_from(label) {
+            Ok(class) if class < self.classes => class,
+            _ => u32::MAX - 1,
+        }
+    }
+
+    fn write(&self, gpu: &Gpu, buffer: &Buffer, map: &Map, targets: &[L]) {
+        let (pixels, stride) = (map.pixels() / map.images() as usize, map.image_stride() as usize);
+        match self.label_type {
+            LabelType::U8 => {
+                let mut codes = vec![0u8; stride * map.images() as usize];
+                for (padded, image) in codes.chunks_exact_mut(stride).zip(targets.chunks_exact(pixels)) {
+                    padded.iter_mut().zip(image).for_each(|(code, &label)| *code = self.code(label.into()) as u8);
+                }
+                gpu.queue().write_buffer(buffer, 0, &codes);
+            }
+            LabelType::U32 => {
+                let mut codes = vec![0u32; stride * map.images() as usize];
+                for (padded, image) in codes.chunks_exact_mut(stride).zip(targets.chunks_exact(pixels)) {
+                    padded.iter_mut().zip(image).for_each(|(code, &label)| *code = self.code(label.into()));
+                }
+                gpu.queue().write_buffer(buffer, 0, bytemuck::cast_slice(&codes));
+            }
+        }
+    }
+}
+
+impl<L: Copy + Into<i64>> HostTargets for HostLabels<'_, L> {
+    fn bands(&self, gpu: &Gpu, logits: &Logits, map_bits: u32) -> Result<Vec<Band>, Error> {
+        // With as many bits again for the sums as for a label.
+        bands::for_host(gpu, logits, (self.label_type.bits() + map_bits).into())
+    }
+
+    fn buffers(&self, shape: &Logits) -> Vec<(&'static str, u64)> {
+        vec![("target", shape.map().bytes(self.label_type.bits()))]
+    }
+
+    fn upload<'b>(
+        &mut self,
+        gpu: &Gpu,
+        _: &mut Dispatch,
+        slot: &'b Slot,
+        (whole, band): (&Logits, &Band),
+    ) -> Result<Against<'b>, Error> {
+        let first = band.position(whole);
+        let buffer = &slot.uploads[0];
+        self.write(gpu, buffer, &band.shape(whole)?.map(), &self.targets[first..first + band.pixels()]);
+        Ok(Against::Labels(Targets::new(buffer.as_entire_buffer_binding(), self.label_type)))
+    }
+
+    fn label(&self, position: usize) -> i64 {
+        self.targets[position].into()
+    }
+}
+
+/// Soft targets, which are read as the logits are.
+pub(super) struct HostProbabilities<'a>(pub Input<'a>);
+
+impl HostTargets for HostProbabilities<'_> {
+    fn bands(&self, gpu: &Gpu, logits: &Logits, map_bits: u32) -> Result<Vec<Band>, Error> {
+        // 8 for the sums, as beside labels.
+        bands::for_host(gpu, &logits.output(), (8 + map_bits).into())
+    }
+
+    fn buffers(&self, shape: &Logits) -> Vec<(&'static str, u64)> {
+        let shape = shape.with_element_type(self.0.element_type());
+        let mut buffers = vec![("target", shape.bytes())];
+        if shape.element_type() != ElementType::F32 {
+            buffers.push(("target as f32", shape.output().bytes()));
+        }
+        buffers
+    }
+
+    fn upload<'b>(
+        &mut self,
+        gpu: &Gpu,
+        dispatch: &mut Dispatch,
+        slot: &'b Slot,
+        (whole, band): (&Logits, &Band),
+    ) -> Result<Against<'b>, Error> {
+        let whole = whole.with_element_type(self.0.element_type());
+        let shape = band.shape(&whole)?;
+        host::upload(gpu, &slot.uploads[0], &mut self.0, (&whole, band), &shape)?;
+        let buffer = |i: usize| -> BufferBinding<'b> { slot.uploads[i].as_entire_buffer_binding() };
+        if shape.element_type() == ElementType::F32 {
+            return Ok(Against::Soft(buffer(0)));
+        }
+        let from = Bound::new(gpu, binding::LOGITS, buffer(0), shape.bytes())?;
+        let to = Bound::new(gpu, binding::OUTPUT, buffer(1), shape.output().bytes())?;
+        window::copy(gpu, dispatch, (from, shape), (to, shape.output()))?;
+        Ok(Against::Soft(buffer(1)))
+    }
+
+    fn label(&self, _: usize) -> i64 {
+        // No kernel finds one among probabilities.
+        -1
+    }
+}
