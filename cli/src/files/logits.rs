@@ -88,6 +88,9 @@ impl LogitsFile {
 /// Bytes that are read at a time where many small parts are asked for one after another.
 const AHEAD: usize = 1 << 18;
 
+/// Most bytes between such parts: a page, which the system reads at a time anyhow.
+const GAP: u64 = 1 << 12;
+
 /// The elements of a file, of which parts can be read.
 #[derive(Debug)]
 struct Parts {
@@ -117,10 +120,11 @@ impl Parts {
             part.copy_from_slice(known);
             return Ok(());
         }
-        // Images of a few pixels have as few elements in a class; a call of the system for each would take far longer
-        // than the reading.
-        let small = |length: usize| length < AHEAD;
-        if at != last.end || !small(part.len()) || !small((last.end - last.start) as usize) {
+        // Images, or bands, of a few pixels have as few elements in a class. A call of the system for each would take far
+        // longer than to read what lies between them too.
+        let is_small = |length: usize| length < AHEAD;
+        let is_near = at.checked_sub(last.end).is_some_and(|gap| gap <= GAP);
+        if !is_near || !is_small(part.len()) || !is_small((last.end - last.start) as usize) {
             return self.fill(at, part);
         }
         let mut ahead = std::mem::take(&mut self.ahead.1);
@@ -179,9 +183,12 @@ mod tests {
         {
             check(&mut parts, first, count);
         }
-        // One after another, beyond what is read ahead at a time.
+        // One after another, beyond what is read ahead at a time, and with gaps.
         for count in [1, 3, 1_000, 4_096, AHEAD as u32 / 4 - 1, AHEAD as u32 / 4] {
             for first in (0..COUNT).step_by(count as usize) {
+                check(&mut parts, first, count.min(COUNT - first));
+            }
+            for first in (0..COUNT).step_by(count as usize + 1_000) {
                 check(&mut parts, first, count.min(COUNT - first));
             }
         }
