@@ -88,6 +88,9 @@ impl LogitsFile {
 /// Bytes that are read at a time where many small parts are asked for one after another.
 const AHEAD: usize = 1 << 18;
 
+/// Most bytes between such parts: a page, which the system reads at a time anyhow.
+const GAP: u64 = 1 << 12;
+
 /// The elements of a file, of which parts can be read.
 #[derive(Debug)]
 struct Parts {
@@ -117,10 +120,11 @@ impl Parts {
             part.copy_from_slice(known);
             return Ok(());
         }
-        // Images of a few pixels have as few elements in a class; a call of the system for each would take far longer
-        // than the reading.
-        let small = |length: usize| length < AHEAD;
-        if at != last.end || !small(part.len()) || !small((last.end - last.start) as usize) {
+        // Images, or bands, of a few pixels have as few elements in a class. A call of the system for each would take far
+        // longer than to read what lies between them too.
+        let is_small = |length: usize| length < AHEAD;
+        let is_near = at.checked_sub(last.end).is_some_and(|gap| gap <= GAP);
+        if !is_near || !is_small(part.len()) || !is_small((last.end - last.start) as usize) {
             return self.fill(at, part);
         }
         let mut ahead = std::mem::take(&mut self.ahead.1);
@@ -143,5 +147,95 @@ impl Parts {
         self.file.read_exact(part)?;
         self.layout.to_native_order(part);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::files::npy;
+    use std::fs;
+
+    /// A file of big-endian float32 numbers, which are their own indices, after a few other bytes.
+    fn parts(count: u32) -> (tempfile::NamedTempFile, Parts) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let values = (0..count).flat_map(|value| (value as f32).to_be_bytes());
+        fs::write(file.path(), [7; 5].into_iter().chain(values).collect::<Vec<_>>()).unwrap();
+        let layout = Layout { element: Element::F32, big_endian: true, shape: vec![1, 1, count as usize] };
+        let parts = Parts::new(file.reopen().unwrap(), 5, layout, "x").unwrap();
+        (file, parts)
+    }
+
+    #[track_caller]
+    fn check(parts: &mut Parts, first: u32, count: u32) {
+        let mut values = vec![0.0_f32; count as usize];
+        parts.read(first.into(), bytemuck::cast_slice_mut(&mut values)).unwrap();
+        let expected: Vec<f32> = (first..first + count).map(|value| value as f32).collect();
+        assert!(values == expected, "{count} from {first} on");
+    }
+
+    #[test]
+    fn parts_in_any_order() {
+        const COUNT: u32 = 200_001;
+        let (_file, mut parts) = parts(COUNT);
+        for (first, count) in [(0, 1), (COUNT - 1, 1), (0, COUNT), (40, 3), (43, 3), (46, 0), (44, 2), (30_000, 30_000)]
+        {
+            check(&mut parts, first, count);
+        }
+        // One after another, beyond what is read ahead at a time, and with gaps.
+        for count in [1, 3, 1_000, 4_096, AHEAD as u32 / 4 - 1, AHEAD as u32 / 4] {
+            for first in (0..COUNT).step_by(count as usize) {
+                check(&mut parts, first, count.min(COUNT - first));
+            }
+            for first in (0..COUNT).step_by(count as usize + 1_000) {
+                check(&mut parts, first, count.min(COUNT - first));
+            }
+        }
+    }
+
+    #[test]
+    fn small_parts_are_read_many_at_a_time() {
+        let (file, mut parts) = parts(50_000);
+        check(&mut parts, 0, 3);
+        check(&mut parts, 3, 3);
+        // All else is there already.
+        fs::write(file.path(), "").unwrap();
+        check(&mut parts, 49_990, 10);
+    }
+
+    #[test]
+    fn a_file_that_is_cut_after_it_was_opened() {
+        let file = tempfile::Builder::new().suffix(".npy").tempfile().unwrap();
+        let path = file.path().to_str().unwrap();
+        let mut bytes = Vec::new();
+        npy::write(&mut bytes, &[2, 2, 3], &[0.0_f32; 12]).unwrap();
+        fs::write(path, &bytes).unwrap();
+        let mut logits = LogitsFile::open(path).unwrap();
+        fs::write(path, &bytes[..bytes.len() - 9]).unwrap();
+        let Source::File(parts) = &mut logits.source else { unreachable!() };
+        let error = parts.read(6, &mut [0; 24]).unwrap_err();
+        let expected = "expected 48 bytes of data (float32 [2, 2, 3]), found 39; the file is cut short";
+        assert_eq!(logits.failure(error).to_string(), format!("{path}: {expected}"));
+        let error = logits.failure(io::ErrorKind::StaleNetworkFileHandle.into());
+        assert!(matches!(error, Error::Read { .. }), "{error}");
+    }
+
+    #[test]
+    fn the_elements_any_number_of_times() {
+        for (descr, element_type) in [(&b"<f4"[..], ElementType::F32), (b"<f2", ElementType::F16)] {
+            let file = tempfile::Builder::new().suffix(".npy").tempfile().unwrap();
+            let path = file.path().to_str().unwrap();
+            let mut bytes = Vec::new();
+            npy::write(&mut bytes, &[1, 1, 3], &[0.0_f32; 3]).unwrap();
+            let at = bytes.windows(3).position(|bytes| bytes == b"<f4").unwrap();
+            bytes[at..at + 3].copy_from_slice(descr);
+            fs::write(path, &bytes).unwrap();
+            let mut logits = LogitsFile::open(path).unwrap();
+            for _ in 0..2 {
+                let input = logits.input();
+                assert_eq!((input.elements(), input.element_type()), (3, element_type));
+            }
+        }
     }
 }
