@@ -5,7 +5,7 @@ use std::ops::Range;
 use wgpu::{BufferBinding, BufferUsages};
 
 use crate::error::one_line;
-use crate::kernel::{Binding, Params, PipelineKey, WORKGROUP};
+use crate::kernel::{Binding, Params, PipelineKey, SpecialisedKernel, WORKGROUP};
 use crate::{Error, Gpu, host};
 
 /// A buffer for a kernel's binding, or a part of it.
@@ -120,6 +120,7 @@ pub struct Dispatch {
 
 #[derive(Debug)]
 struct Step {
+    key: PipelineKey,
     pipeline: wgpu::ComputePipeline,
     bind_group: wgpu::BindGroup,
     workgroups: [u32; 3],
@@ -159,7 +160,8 @@ impl Dispatch {
             let what = "workgroups in two dimensions";
             return Err(Error::Limit { what, needed: height.into(), limit: limit.into() });
         }
-        let pipeline = gpu.pipeline((kernel, specialisation));
+        let key = (kernel, specialisation);
+        let pipeline = gpu.pipeline(key);
         for first_image in (0..images).step_by(limit as usize) {
             let params = Params { grid_width: width, first_image, ..params };
             let params = constants(gpu, "seghead params", bytemuck::bytes_of(&params))?;
@@ -175,9 +177,22 @@ impl Dispatch {
                 entries: &entries,
             });
             let workgroups = [width, height, limit.min(images - first_image)];
-            self.steps.push(Step { pipeline: pipeline.pipeline.clone(), bind_group, workgroups });
+            self.steps.push(Step { key, pipeline: pipeline.pipeline.clone(), bind_group, workgroups });
         }
         Ok(())
+    }
+
+    /// The kernels that run when this is recorded, in their order, each in its specialisation.
+    ///
+    /// ```
+    /// # fn app(argmax: &seghead::Dispatch) {
+    /// for kernel in argmax.kernels() {
+    ///     println!("{kernel}"); // argmax (vec4, f32, u8, 21 classes)
+    /// }
+    /// # }
+    /// ```
+    pub fn kernels(&self) -> Vec<SpecialisedKernel> {
+        SpecialisedKernel::of(self.steps.iter().map(|step| step.key))
     }
 
     /// Records the work into a compute pass of its own. Nothing is submitted.

@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
 use wgpu::{Backend, Backends, DeviceType, Features, PollType, PowerPreference};
 
 use crate::Error;
-use crate::kernel::{Binding, Pipeline, PipelineKey};
+use crate::kernel::{Access, Binding, Pipeline, PipelineKey, SpecialisedKernel};
 
 /// Which adapter [`Gpu::headless`] should take.
 ///
@@ -176,6 +176,28 @@ impl Gpu {
     /// Whether the adapter computes on the CPU (lavapipe, llvmpipe, SwiftShader, WARP).
     pub fn is_software(&self) -> bool {
         is_software(&self.inner.info)
+    }
+
+    /// How the kernels read and write tensors whose rows start at multiples of four elements. Any other tensor they
+    /// take element by element.
+    pub fn access(&self) -> Access {
+        Access::choose(self, true)
+    }
+
+    /// Every kernel in every specialisation that operators may ask for on this device with `classes` classes, whatever
+    /// their options, shapes and types of elements. Up to 24 classes the class count is a part of the specialisation.
+    ///
+    /// What a self-test has to run; [`Dispatch::kernels`](crate::Dispatch::kernels) tells what it has run.
+    ///
+    /// ```
+    /// use seghead::{Gpu, GpuOptions};
+    /// let gpu = Gpu::headless_blocking(&GpuOptions::default())?;
+    /// assert!(gpu.kernels(5).iter().any(|one| one.kernel == "softmax registers"));
+    /// assert!(gpu.kernels(30).iter().all(|one| one.kernel != "softmax registers"));
+    /// # Ok::<(), seghead::Error>(())
+    /// ```
+    pub fn kernels(&self, classes: u32) -> Vec<SpecialisedKernel> {
+        SpecialisedKernel::all(self, classes)
     }
 
     /// Waits until the device has finished what was submitted, and runs the callbacks of finished mappings.

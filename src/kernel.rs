@@ -1,18 +1,19 @@
 //! The table of kernels, and what is compiled and passed into each.
 
-#[cfg(test)]
 use crate::{ops, window};
 
+mod listing;
 mod params;
 mod pipeline;
 mod specialisation;
 #[cfg(test)]
 mod tests;
 
+pub use listing::SpecialisedKernel;
 pub(crate) use params::Params;
 pub(crate) use pipeline::{Pipeline, PipelineKey};
-pub use specialisation::LabelType;
-pub(crate) use specialisation::{Access, Scores, Specialisation};
+pub use specialisation::{Access, LabelType};
+pub(crate) use specialisation::{Scores, Specialisation};
 
 /// A compute shader's entry point and the buffers that it binds. Each operator has its rows in `src/ops/<op>.rs`.
 #[derive(Debug)]
@@ -26,7 +27,6 @@ pub(crate) struct Kernel {
     /// The bindings behind `params`, which is binding 0 of every kernel.
     pub bindings: &'static [Binding],
     /// Every specialisation that operators ask for with this many classes, so that tests meet them all.
-    #[cfg_attr(not(test), expect(dead_code))]
     pub specialisations: fn(classes: u32) -> Vec<Specialisation>,
 }
 
@@ -76,7 +76,6 @@ pub(crate) mod binding {
 }
 
 /// Every kernel of the library.
-#[cfg(test)]
 pub(crate) static KERNELS: &[&Kernel] = &[
     &ops::argmax::ARGMAX,
     &ops::cross_entropy::PIXELS,

@@ -19,7 +19,7 @@ pub use dispatch::Dispatch;
 pub use error::Error;
 pub use gpu::{Gpu, GpuOptions};
 pub use input::Input;
-pub use kernel::LabelType;
+pub use kernel::{Access, LabelType, SpecialisedKernel};
 pub use logits::{ElementType, Logits};
 pub use map::Map;
 pub use ops::argmax::Argmax;

@@ -86,6 +86,8 @@ pub enum Command {
     Loss(Loss),
     /// The adapters of this machine, their limits, and the one that is chosen
     Adapters,
+    /// Test every kernel on the chosen adapter against a reference in double precision
+    Doctor,
 }
 
 #[derive(Args, Debug)]

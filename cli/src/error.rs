@@ -28,6 +28,10 @@ pub enum Error {
     #[error("{0}")]
     Usage(String),
 
+    /// The adapter computes something wrong.
+    #[error("{0}")]
+    Wrong(String),
+
     /// Standard output is closed or full.
     #[error("standard output: {0}")]
     Stdout(#[from] std::io::Error),
@@ -44,7 +48,7 @@ impl Error {
                 _ => 2,
             },
             Self::Usage(_) => 2,
-            Self::Stdout(_) => 1,
+            Self::Wrong(_) | Self::Stdout(_) => 1,
         }
     }
 

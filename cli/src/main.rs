@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         Command::Argmax(args) => commands::argmax::run(args, &cli.common),
         Command::Loss(args) => commands::loss::run(args, &cli.common),
         Command::Adapters => commands::adapters::run(&cli.common),
+        Command::Doctor => commands::doctor::run(&cli.common),
     };
     match result {
         Ok(()) => {

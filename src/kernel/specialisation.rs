@@ -24,9 +24,17 @@ impl Scores {
     }
 }
 
-/// How many elements of a tensor a kernel reads or writes at once.
+/// How many elements of a tensor a kernel reads or writes at once; [`Gpu::access`] says which a device takes.
+///
+/// ```
+/// use seghead::{Access, Gpu, GpuOptions};
+/// let gpu = Gpu::headless_blocking(&GpuOptions::default())?;
+/// assert_ne!(gpu.access(), Access::Scalar);
+/// # Ok::<(), seghead::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Access {
+#[non_exhaustive]
+pub enum Access {
     /// One element: for groups that do not start at a multiple of four elements.
     Scalar,
     /// Four elements.
@@ -37,15 +45,15 @@ pub(crate) enum Access {
 }
 
 impl Access {
-    pub const ALL: [Self; 3] = [Self::Scalar, Self::Vec4, Self::Words64];
+    pub(crate) const ALL: [Self; 3] = [Self::Scalar, Self::Vec4, Self::Words64];
 
     /// Every way of reading logits.
-    pub fn inputs() -> impl Iterator<Item = (Self, ElementType)> {
+    pub(crate) fn inputs() -> impl Iterator<Item = (Self, ElementType)> {
         Self::ALL.into_iter().flat_map(|access| [ElementType::F32, ElementType::F16].map(|element| (access, element)))
     }
 
     /// For groups that start at multiples of four elements, or anywhere.
-    pub fn choose(gpu: &Gpu, in_fours: bool) -> Self {
+    pub(crate) fn choose(gpu: &Gpu, in_fours: bool) -> Self {
         if !in_fours {
             Self::Scalar
         } else if gpu.is_software() && gpu.features().contains(wgpu::Features::SHADER_INT64) {
@@ -171,12 +179,12 @@ impl Specialisation {
         }
     }
 
-    /// The whole WGSL text of `kernel` specialised like this.
-    pub fn source(&self, kernel: &Kernel) -> String {
+    /// What is compiled into a kernel as numbers, one `const` line each.
+    fn constants(&self) -> String {
         let Self { classes, class_weights, label_smoothing, per_pixel, log, taps, top_k, probabilities, .. } = *self;
         let Scores { confidence, margin, entropy } = self.scores;
         let activation = self.activation as u32;
-        let constants = format!(
+        format!(
             "const WORKGROUP: u32 = {WORKGROUP}u;\n\
              const CLASSES: u32 = {classes}u;\n\
              const CONFIDENCE: bool = {confidence};\n\
@@ -190,7 +198,34 @@ impl Specialisation {
              const TAPS: u32 = {taps}u;\n\
              const TOP_K: u32 = {top_k}u;\n\
              const PROBABILITIES: bool = {probabilities};\n"
-        );
+        )
+    }
+
+    /// The specialisation in words: how it reads, the types of elements and labels, and every constant that is neither
+    /// false nor 0.
+    pub fn words(&self) -> Vec<String> {
+        let mut words = vec![
+            format!("{:?}", self.access).to_lowercase(),
+            format!("{:?}", self.element_type).to_lowercase(),
+            format!("u{}", self.labels.bits()),
+        ];
+        let constants = self.constants();
+        let constants = constants.lines().filter_map(|line| line.strip_prefix("const ")?.split_once(':'));
+        for (name, rest) in constants {
+            let name = name.to_lowercase().replace('_', " ");
+            let value = rest.rsplit(' ').next().unwrap_or_default();
+            match value.trim_end_matches([';', 'u']) {
+                "false" | "0" => {}
+                "true" => words.push(name),
+                number => words.push(format!("{number} {name}")),
+            }
+        }
+        words
+    }
+
+    /// The whole WGSL text of `kernel` specialised like this.
+    pub fn source(&self, kernel: &Kernel) -> String {
+        let constants = self.constants();
         let common = include_str!("../../shaders/prelude/common.wgsl");
         let statistics = include_str!("../../shaders/prelude/statistics.wgsl");
         let best = include_str!("../../shaders/prelude/best.wgsl");

@@ -60,6 +60,22 @@ fn a_specialisation_changes_the_source() {
 }
 
 #[test]
+fn a_specialisation_has_a_name_of_its_own() {
+    // Of all class counts together, as they are in a cache of pipelines.
+    for kernel in KERNELS {
+        let all: HashSet<_> = CLASSES.into_iter().flat_map(kernel.specialisations).collect();
+        let names: HashSet<_> = SpecialisedKernel::of(all.iter().map(|one| (*kernel, *one))).into_iter().collect();
+        assert_eq!(names.len(), all.len(), "{}", kernel.name);
+    }
+    let argmax = Specialisation::new(Access::Words64, ElementType::F16, 5);
+    let argmax = Specialisation { scores: Scores { margin: true, ..Scores::NONE }, ..argmax };
+    let name = &SpecialisedKernel::of([(&ops::argmax::ARGMAX, argmax)])[0];
+    assert_eq!(name.to_string(), "argmax (words64, f16, u8, 5 classes, margin)");
+    let finish = (&ops::cross_entropy::FINISH, (ops::cross_entropy::FINISH.specialisations)(5)[0]);
+    assert_eq!(SpecialisedKernel::of([finish])[0].to_string(), "cross-entropy finish");
+}
+
+#[test]
 fn every_shader_file_is_in_a_kernel() {
     let mut files = 0;
     let sources: Vec<String> = KERNELS

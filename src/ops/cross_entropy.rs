@@ -15,9 +15,7 @@ use pixels::Against;
 pub use pixels::Targets;
 use targets::{HostLabels, HostProbabilities};
 
-#[cfg(test)]
 pub(crate) use partials::{FINISH, PARTIALS};
-#[cfg(test)]
 pub(crate) use pixels::{PIXELS, SOFT_PIXELS};
 
 const SOURCE: &str =

@@ -1,9 +1,9 @@
 //! `seghead adapters`: what there is to compute on.
 
-use seghead::{Gpu, wgpu};
+use seghead::Gpu;
 use serde_json::json;
 
-use super::{open_gpu, print_result};
+use super::{open_gpu, print_result, same_adapter};
 use crate::args::Common;
 use crate::error::Error;
 
@@ -14,7 +14,7 @@ pub fn run(common: &Common) -> Result<(), Error> {
     let mut list = Vec::new();
     for adapter in adapters {
         let (info, limits) = (adapter.get_info(), adapter.limits());
-        let is_chosen = same(&info, chosen.adapter_info());
+        let is_chosen = same_adapter(&info, chosen.adapter_info());
         let driver = format!("{} {}", info.driver, info.driver_info);
         text += &format!(
             "{} {}, {} ({:?}), {}\n  largest binding {} MiB, buffer {} MiB, {} storage buffers a shader, \
@@ -42,9 +42,4 @@ pub fn run(common: &Common) -> Result<(), Error> {
         }));
     }
     print_result(common, &json!({ "adapters": list }), &text)
-}
-
-fn same(a: &wgpu::AdapterInfo, b: &wgpu::AdapterInfo) -> bool {
-    (&a.name, a.backend, a.device, a.vendor, &a.device_pci_bus_id)
-        == (&b.name, b.backend, b.device, b.vendor, &b.device_pci_bus_id)
 }

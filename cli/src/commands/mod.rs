@@ -3,13 +3,14 @@
 pub mod adapters;
 pub mod argmax;
 pub mod demo;
+pub mod doctor;
 pub mod loss;
 pub mod segment;
 pub mod tensor;
 
 use std::io::Write;
 
-use seghead::{Gpu, Labels, Segmentation};
+use seghead::{Gpu, Labels, Segmentation, wgpu};
 use serde_json::{Value, json};
 
 use crate::args::{Common, Scores};
@@ -21,6 +22,12 @@ use crate::files::scores::write_scores;
 /// Opens the adapter that was asked for.
 pub fn open_gpu(common: &Common) -> Result<Gpu, Error> {
     Ok(Gpu::headless_blocking(&common.gpu_options())?)
+}
+
+/// Whether both tell of the same adapter.
+pub fn same_adapter(a: &wgpu::AdapterInfo, b: &wgpu::AdapterInfo) -> bool {
+    (&a.name, a.backend, a.device, a.vendor, &a.device_pci_bus_id)
+        == (&b.name, b.backend, b.device, b.vendor, &b.device_pci_bus_id)
 }
 
 /// Adds a label map to the outputs: uint8 where 256 classes suffice, else uint16.

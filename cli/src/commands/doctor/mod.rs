@@ -1,0 +1,186 @@
+//! `seghead doctor`: every kernel in every specialisation that the chosen adapter takes, against the f64 reference.
+//!
+//! Each operator has a file with its cases. A case runs one specialisation, or a few kernels that work together, on small
+//! tensors and compares all that they write. Which specialisations there are is known from the library, so that one
+//! that no case has run is found.
+
+mod argmax;
+mod bench;
+mod cross_entropy;
+mod data;
+mod findings;
+mod scores;
+mod segment;
+mod sigmoid;
+mod softmax;
+mod windows;
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use seghead::wgpu::ErrorFilter;
+use seghead::{Error as GpuError, Gpu, GpuOptions, SpecialisedKernel};
+use serde_json::json;
+
+use self::findings::{Failure, Findings};
+use super::{number, open_gpu, print_result};
+use crate::args::Common;
+use crate::error::Error;
+use crate::progress::Progress;
+
+type Cases = Vec<Case>;
+
+/// The cases of all operators.
+fn cases() -> Cases {
+    let operators =
+        [argmax::cases, cross_entropy::cases, segment::cases, sigmoid::cases, softmax::cases, windows::cases];
+    operators.into_iter().flat_map(|cases| cases()).collect()
+}
+
+/// What a case runs on.
+struct Context {
+    gpu: Gpu,
+    options: GpuOptions,
+}
+
+type Run = dyn Fn(&Context, &mut Findings) -> Result<(), GpuError> + Send + Sync;
+
+/// Something to run and to compare.
+struct Case {
+    /// The kernels that it is there for.
+    kernels: &'static [&'static str],
+    /// What is special about it, for where nothing can be run.
+    what: String,
+    run: Box<Run>,
+}
+
+impl Case {
+    fn new(
+        kernels: &'static [&'static str],
+        what: String,
+        run: impl Fn(&Context, &mut Findings) -> Result<(), GpuError> + Send + Sync + 'static,
+    ) -> Self {
+        Self { kernels, what, run: Box::new(run) }
+    }
+
+    /// What it finds, errors of the device included.
+    fn find(&self, context: &Context) -> Findings {
+        let mut findings = Findings::default();
+        let device = context.gpu.device();
+        let filters = [ErrorFilter::Internal, ErrorFilter::OutOfMemory, ErrorFilter::Validation];
+        let scopes = filters.map(|filter| device.push_error_scope(filter));
+        let result = (self.run)(context, &mut findings);
+        // The innermost first.
+        let reported: Vec<_> = scopes
+            .into_iter()
+            .rev()
+            .filter_map(|scope| pollster::block_on(scope.pop()))
+            .map(|e| e.to_string())
+            .collect();
+        // What the device says first is why the rest has failed.
+        if let Some(error) = reported.into_iter().next().or(result.err().map(|error| error.to_string())) {
+            let error = error.split_whitespace().collect::<Vec<_>>().join(" ");
+            let message = format!("{}: {}: {error}", self.kernels.join(" or "), self.what);
+            findings = Findings { failures: vec![Failure { suspects: self.kernels.to_vec(), message }], ..findings };
+        }
+        findings
+    }
+}
+
+pub fn run(common: &Common) -> Result<(), Error> {
+    let start = Instant::now();
+    let progress = Progress::start("testing every kernel", common);
+    let options = common.gpu_options();
+    let gpu = open_gpu(common)?;
+    let mut findings = find_all(&gpu, &options);
+    let all: BTreeSet<_> = data::CLASSES.into_iter().flat_map(|classes| gpu.kernels(classes)).collect();
+    for one in all.difference(&findings.ran) {
+        let message = format!("{one}: never run");
+        findings.failures.push(Failure { suspects: vec![one.kernel], message });
+    }
+    findings.explain();
+    drop(progress);
+    report(common, &gpu, &all, &findings, start.elapsed().as_secs_f64())?;
+    let Some(first) = findings.failures.first() else { return Ok(()) };
+    let more = match findings.failures.len() - 1 {
+        0 => String::new(),
+        more => format!(" (and {more} more)"),
+    };
+    Err(Error::Wrong(format!("{}{more}", first.message)))
+}
+
+/// Runs the cases, on as many threads as there are processors. Each thread has a device of its own: software adapters
+/// compile a kernel when it first runs, on the one thread of the device's queue.
+fn find_all(gpu: &Gpu, options: &GpuOptions) -> Findings {
+    let cases = cases();
+    let next = AtomicUsize::new(0);
+    let found = Mutex::new(Vec::new());
+    let work = |context: &Context| {
+        while let Some((i, case)) = Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|i| Some((i, cases.get(i)?))) {
+            let findings = case.find(context);
+            found.lock().unwrap_or_else(PoisonError::into_inner).push((i, findings));
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
+    std::thread::scope(|scope| {
+        for thread in 0..threads {
+            let work = &work;
+            scope.spawn(move || {
+                let own = if thread == 0 { None } else { Gpu::headless_blocking(options).ok() };
+                work(&Context { gpu: own.unwrap_or_else(|| gpu.clone()), options: options.clone() });
+            });
+        }
+    });
+    let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    found.sort_by_key(|(i, _)| *i);
+    let mut all = Findings::default();
+    found.into_iter().for_each(|(_, findings)| all.add(findings));
+    all
+}
+
+/// Prints a line for every kernel.
+fn report(
+    common: &Common,
+    gpu: &Gpu,
+    all: &BTreeSet<SpecialisedKernel>,
+    findings: &Findings,
+    seconds: f64,
+) -> Result<(), Error> {
+    let info = gpu.adapter_info();
+    let access = format!("{:?}", gpu.access()).to_lowercase();
+    let mut text = format!("{} ({}), reads {access} and scalar\n\n", info.name, info.backend);
+    text += "kernel                  specialisations     values  worst error\n";
+    let mut rows = Vec::new();
+    let kernels: BTreeSet<_> = all.iter().map(|one| one.kernel).collect();
+    for kernel in kernels {
+        let of = |list: &BTreeSet<SpecialisedKernel>| list.iter().filter(|one| one.kernel == kernel).count();
+        let (ran, there_are) = (of(&findings.ran), of(all));
+        let tally = findings.tallies.get(kernel).copied().unwrap_or_default();
+        let failures: Vec<_> = findings.failures.iter().filter(|failure| failure.suspects.contains(&kernel)).collect();
+        let ok = failures.is_empty();
+        let specialisations = format!("{ran} of {there_are}");
+        let verdict = if ok { "ok" } else { "WRONG" };
+        text += &format!("{kernel:23} {specialisations:>15} {:>10} {:>12.3}  {verdict}\n", tally.values, tally.worst);
+        rows.push(json!({
+            "kernel": kernel,
+            "ran": ran,
+            "specialisations": there_are,
+            "values": tally.values,
+            "worst": number(tally.worst),
+            "ok": ok,
+            "failures": failures.iter().map(|failure| &failure.message).collect::<Vec<_>>(),
+        }));
+    }
+    text += &format!("\nworst error: 1 is the bound that follows from the rounding of f32; {seconds:.1} s\n");
+    let report = json!({
+        "adapter": info.name,
+        "backend": info.backend.to_string(),
+        "access": access,
+        "kernels": rows,
+        "seconds": seconds,
+        "ok": findings.failures.is_empty(),
+    });
+    print_result(common, &report, &text)
+}
