@@ -48,6 +48,9 @@ struct Params {
   x_numerator: u32,
   x_offset: i32,
   x_denominator: u32,
+  lanes: u32,          // invocations that share the groups of an image
+  record_word: u32,    // where in a record an axis has its counts
+  tolerance: f32,      // how far from 1 a sum may be
 }
 
 // In storage, not uniform: a uniform that bounds a loop makes lavapipe recompile at every dispatch.

@@ -45,6 +45,9 @@ pub(crate) struct Params {
     pub x_numerator: u32,
     pub x_offset: i32,
     pub x_denominator: u32,
+    pub lanes: u32,
+    pub record_word: u32,
+    pub tolerance: f32,
 }
 
 impl Params {

@@ -138,6 +138,9 @@ fn params_lie_where_the_shaders_look() {
         x_numerator,
         x_offset,
         x_denominator,
+        lanes,
+        record_word,
+        tolerance,
     ];
     let wgsl: Vec<_> = members.iter().map(|member| (member.name.as_deref().unwrap(), member.offset as usize)).collect();
     assert_eq!(wgsl, fields);

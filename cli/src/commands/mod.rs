@@ -3,6 +3,7 @@
 pub mod adapters;
 pub mod argmax;
 pub mod demo;
+pub mod inspect;
 pub mod loss;
 pub mod segment;
 pub mod tensor;

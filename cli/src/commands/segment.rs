@@ -9,6 +9,7 @@ use crate::files::output::{Content, Outputs};
 use crate::files::palette::voc;
 use crate::files::picture::{Picture, read_picture, write_picture};
 use crate::input::Input;
+use crate::lint::{self, Check};
 use crate::progress::Progress;
 use crate::summary::summarise;
 
@@ -43,6 +44,7 @@ pub fn run(args: &Segment, common: &Common) -> Result<(), Error> {
         .entropy(args.scores.entropy.is_some());
     let gpu = open_gpu(common)?;
     let found = segment.run_blocking(&gpu, &input.logits, &input.data).map_err(|error| input.error(error))?;
+    let warnings = lint::warn(&gpu, &input, Check::Everything, common);
 
     let shape = input.map_shape(height, width);
     let mut outputs = Outputs::new();
@@ -75,7 +77,11 @@ pub fn run(args: &Segment, common: &Common) -> Result<(), Error> {
             json!({ "class": class.class, "pixels": class.pixels, "share": class.share, "confidence": confidence })
         })
         .collect();
-    print(common, &json!({ "shape": shape, "classes": classes, "adapter": gpu.adapter_info().name }), &text)
+    print(
+        common,
+        &json!({ "shape": shape, "classes": classes, "warnings": warnings, "adapter": gpu.adapter_info().name }),
+        &text,
+    )
 }
 
 /// The photo with the colour of each pixel's class over it: `alpha` of the colour, the rest of the photo, in sRGB

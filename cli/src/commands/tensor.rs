@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::files::output::{Content, Outputs};
 use crate::files::tensor::write_tensor;
 use crate::input::Input;
+use crate::lint::{self, Check};
 use crate::progress::Progress;
 
 pub fn softmax(args: &Softmax, common: &Common) -> Result<(), Error> {
@@ -18,16 +19,21 @@ pub fn softmax(args: &Softmax, common: &Common) -> Result<(), Error> {
         Axis::Width => seghead::Axis::Width,
     };
     let operator = seghead::Softmax::new().axis(axis).log(args.log);
-    run(&args.logits, &args.output, common, |gpu, logits, data| operator.run_blocking(gpu, logits, data))
+    // Over another axis on purpose: that sums are 1 is no surprise then.
+    let check = if axis == seghead::Axis::Class { Check::Everything } else { Check::Finite };
+    run(&args.logits, &args.output, check, common, |gpu, logits, data| operator.run_blocking(gpu, logits, data))
 }
 
 pub fn sigmoid(args: &Sigmoid, common: &Common) -> Result<(), Error> {
-    run(&args.logits, &args.output, common, |gpu, logits, data| seghead::Sigmoid::new().run_blocking(gpu, logits, data))
+    run(&args.logits, &args.output, Check::Nothing, common, |gpu, logits, data| {
+        seghead::Sigmoid::new().run_blocking(gpu, logits, data)
+    })
 }
 
 fn run(
     path: &str,
     output: &str,
+    check: Check,
     common: &Common,
     operator: impl FnOnce(&Gpu, &Logits, &[f32]) -> Result<Vec<f32>, seghead::Error>,
 ) -> Result<(), Error> {
@@ -36,10 +42,12 @@ fn run(
     let input = Input::read(path, common)?;
     let gpu = open_gpu(common)?;
     let result = operator(&gpu, &input.logits, &input.data).map_err(|error| input.error(error))?;
+    let warnings = lint::warn(&gpu, &input, check, common);
     let mut outputs = Outputs::new();
     write_tensor(&mut outputs, output, &input.shape, &result)?;
     outputs.commit()?;
     drop(progress);
     tell_written(common, &[output]);
-    print(common, &json!({ "output": output, "shape": input.shape, "adapter": gpu.adapter_info().name }), "")
+    let adapter = &gpu.adapter_info().name;
+    print(common, &json!({ "output": output, "shape": input.shape, "warnings": warnings, "adapter": adapter }), "")
 }
