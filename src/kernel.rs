@@ -73,6 +73,7 @@ pub(crate) mod binding {
     pub const MAXIMUM_IN: Binding = read(3, "maximum");
     pub const SCALE_OUT: Binding = write(4, "scale");
     pub const SCALE_IN: Binding = read(4, "scale");
+    pub const INSPECTION: Binding = write(6, "inspection record");
 }
 
 /// Every kernel of the library.
@@ -83,6 +84,11 @@ pub(crate) static KERNELS: &[&Kernel] = &[
     &ops::cross_entropy::PARTIALS,
     &ops::cross_entropy::FINISH,
     &ops::interpolate::INTERPOLATE,
+    &ops::inspect::CLEAR,
+    &ops::inspect::CLASSES,
+    &ops::inspect::SUMS,
+    &ops::inspect::ROWS,
+    &ops::inspect::NEIGHBOURS,
     &ops::segment::UPSCALE,
     &ops::segment::RESIZE,
     &ops::sigmoid::SIGMOID,

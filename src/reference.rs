@@ -12,9 +12,12 @@
 //! # Ok::<(), seghead::Error>(())
 //! ```
 
+use std::cell::Cell;
 use std::cmp::Ordering;
 
-use crate::{Axis, Logits, Resize};
+use crate::inspection::{no_sums, tolerance};
+use crate::ops::inspect::{SAMPLE, sample_rectangle};
+use crate::{Axis, AxisSums, ClassValues, Inspection, Logits, Resize, Roughness};
 
 /// Where class `c` of pixel `pixel`, counted over all images, lies in the data.
 fn index(logits: &Logits, pixel: usize, c: usize) -> usize {
@@ -339,4 +342,68 @@ pub fn cross_entropy_soft<T: Copy + Into<f64>, P: Copy + Into<f64>>(
     let log_p = log_softmax(logits, data, Axis::Class);
     let per_pixel: Vec<f64> = pixels(logits, &log_p).zip(pixels(logits, targets)).map(loss).collect();
     Losses { weight: per_pixel.len() as f64, per_pixel }
+}
+
+/// What [`Inspect`](crate::Inspect) counts, by the same rules: sums along every axis, in f64, and neighbours in the same
+/// sample, whose differences are f32. The type of the elements in `logits` says how far from 1 a sum may be.
+///
+/// ```
+/// use seghead::{Axis, Logits, reference};
+/// let found = reference::inspect(&Logits::chw(2, 1, 2)?, &[0.25f32, 0.5, 0.75, 0.5]);
+/// assert_eq!((found.sums(Axis::Class).ones, found.sums(Axis::Width).ones), (2, 0));
+/// # Ok::<(), seghead::Error>(())
+/// ```
+pub fn inspect<T: Copy + Into<f64>>(logits: &Logits, data: &[T]) -> Inspection {
+    let tolerance = f64::from(tolerance(logits.element_type()));
+    let is_one = |sum: f64| (sum - 1.0).abs() <= tolerance;
+    let classes = logits.classes() as usize;
+    let values_of = |c: usize| {
+        let mut found = ClassValues::none();
+        for pixel in 0..logits.map().pixels() {
+            let x: f64 = data[index(logits, pixel, c)].into();
+            found.count += 1;
+            found.nan += u64::from(x.is_nan());
+            found.positive_infinity += u64::from(x == f64::INFINITY);
+            found.negative_infinity += u64::from(x == f64::NEG_INFINITY);
+            if x.is_finite() {
+                found.minimum = found.minimum.min(x as f32);
+                found.maximum = found.maximum.max(x as f32);
+                found.negative += u64::from(x < 0.0);
+                found.unit += u64::from((0.0..=1.0).contains(&x));
+            }
+        }
+        found
+    };
+    let sums = [Axis::Class, Axis::Height, Axis::Width].map(|axis| {
+        let found = Cell::new(AxisSums { count: 0, ..no_sums(logits, axis) });
+        along(logits, data, axis, |values| {
+            let (mut sums, sum) = (found.get(), values.iter().sum::<f64>());
+            sums.count += 1;
+            sums.finite += u64::from(sum.is_finite());
+            sums.ones += u64::from(is_one(sum));
+            found.set(sums);
+            values.to_vec()
+        });
+        found.get()
+    });
+    let logarithms = |x: &Vec<f64>| x.iter().all(|&x| x <= 0.0) && is_one(x.iter().map(|x| x.exp()).sum());
+    let exponential_ones = pixels(logits, data).filter(logarithms).count() as u64;
+
+    let mut roughness = Roughness::default();
+    let [top, left, height, width] = sample_rectangle(logits, SAMPLE).map(|size| size as usize);
+    for (y, x) in (top..top + height - 1).flat_map(|y| (left..left + width - 1).map(move |x| (y, x))) {
+        for c in 0..classes - 1 {
+            let at =
+                |y: usize, x: usize, c: usize| data[index(logits, y * logits.width() as usize + x, c)].into() as f32;
+            let neighbours = [at(y, x, c + 1), at(y + 1, x, c), at(y, x + 1, c)];
+            let [along_classes, along_height, along_width] = neighbours.map(|other| (other - at(y, x, c)).abs());
+            if neighbours.iter().all(|other| other.is_finite()) && at(y, x, c).is_finite() {
+                roughness.class += u64::from(along_classes > along_height.max(along_width));
+                roughness.height += u64::from(along_height > along_classes.max(along_width));
+                roughness.width += u64::from(along_width > along_classes.max(along_height));
+            }
+        }
+    }
+    let classes = (0..classes).map(values_of).collect();
+    Inspection { logits: *logits, classes, sums, exponential_ones, roughness }
 }

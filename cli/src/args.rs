@@ -84,6 +84,8 @@ pub enum Command {
     /// The loss of logits against target labels
     #[command(subcommand)]
     Loss(Loss),
+    /// What is in a tensor: ranges, special values, and what looks wrong
+    Inspect(Inspect),
     /// The adapters of this machine, their limits, and the one that is chosen
     Adapters,
     /// Test every kernel on the chosen adapter against a reference in double precision
@@ -274,6 +276,12 @@ pub enum Reduction {
     Sum,
     /// The loss of every pixel
     None,
+}
+
+#[derive(Args, Debug)]
+pub struct Inspect {
+    /// Logits, C×H×W or N×C×H×W: .npy, FILE.npz:NAME or FILE.safetensors:NAME
+    pub tensor: String,
 }
 
 fn parse_size(text: &str) -> Result<(u32, u32), String> {

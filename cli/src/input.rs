@@ -53,6 +53,11 @@ impl Input {
         self.file.input()
     }
 
+    /// The first of the elements alone.
+    pub fn reader_of_first(&mut self, elements: u64) -> seghead::Input<'_> {
+        self.file.first(elements)
+    }
+
     /// The dimensions of a map of `height × width` for these logits: with N if they have it.
     pub fn map_shape(&self, height: u32, width: u32) -> Vec<usize> {
         let mut shape = vec![height as usize, width as usize];

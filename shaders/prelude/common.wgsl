@@ -51,6 +51,9 @@ struct Params {
   x_denominator: u32,
   first_map: u32,      // of several maps of an image: the first one that is bound
   maps: u32,           // how many of them are written
+  lanes: u32,          // invocations that share the groups of an image
+  record_word: u32,    // where in a record an axis has its counts
+  tolerance: f32,      // how far from 1 a sum may be
 }
 
 // In storage, not uniform: a uniform that bounds a loop makes lavapipe recompile at every dispatch.

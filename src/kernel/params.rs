@@ -47,6 +47,9 @@ pub(crate) struct Params {
     pub x_denominator: u32,
     pub first_map: u32,
     pub maps: u32,
+    pub lanes: u32,
+    pub record_word: u32,
+    pub tolerance: f32,
 }
 
 impl Params {

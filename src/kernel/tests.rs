@@ -156,6 +156,9 @@ fn params_lie_where_the_shaders_look() {
         x_denominator,
         first_map,
         maps,
+        lanes,
+        record_word,
+        tolerance,
     ];
     let wgsl: Vec<_> = members.iter().map(|member| (member.name.as_deref().unwrap(), member.offset as usize)).collect();
     assert_eq!(wgsl, fields);

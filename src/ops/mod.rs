@@ -3,6 +3,7 @@
 
 pub(crate) mod argmax;
 pub(crate) mod cross_entropy;
+pub(crate) mod inspect;
 pub(crate) mod interpolate;
 pub(crate) mod resize;
 pub(crate) mod segment;

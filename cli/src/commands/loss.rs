@@ -9,6 +9,7 @@ use crate::files::labels::{Targets, read_targets};
 use crate::files::output::{Content, Outputs};
 use crate::files::tensor::{read_vector, write_tensor};
 use crate::input::Input;
+use crate::lint::{self, Check};
 use crate::progress::Progress;
 
 pub fn run(args: &Loss, common: &Common) -> Result<(), Error> {
@@ -42,6 +43,7 @@ fn cross_entropy(args: &CrossEntropy, common: &Common) -> Result<(), Error> {
         source @ seghead::Error::Label { .. } => Error::Content { path: args.target.clone(), source },
         error => input.error(error),
     })?;
+    let warnings = lint::warn(&gpu, &mut input, Check::Everything, common);
     if let Some(path) = &args.output {
         let mut outputs = Outputs::new();
         match &loss.per_pixel {
@@ -54,7 +56,7 @@ fn cross_entropy(args: &CrossEntropy, common: &Common) -> Result<(), Error> {
     if let Some(path) = &args.output {
         tell_written(common, &[path]);
     }
-    let mut report = json!({ "pixels": loss.pixels, "ignored": loss.ignored });
+    let mut report = json!({ "pixels": loss.pixels, "ignored": loss.ignored, "warnings": warnings });
     let mut text = String::new();
     if args.reduction != Reduction::None {
         report["loss"] = number(loss.value.into());

@@ -10,6 +10,7 @@ use crate::files::palette::voc;
 use crate::files::picture::{Picture, read_picture, write_picture};
 use crate::files::tensor::write_tensor;
 use crate::input::Input;
+use crate::lint::{self, Check};
 use crate::progress::Progress;
 use crate::summary::summarise;
 
@@ -52,7 +53,6 @@ pub fn run(args: &Segment, common: &Common) -> Result<(), Error> {
         .entropy(args.scores.entropy.is_some());
     let gpu = open_gpu(common)?;
     let found = segment.run_blocking(&gpu, &logits, input.reader()).map_err(|error| input.error(error))?;
-
     let all_scores = match &args.all_scores {
         Some(_) => {
             let scores =
@@ -62,6 +62,7 @@ pub fn run(args: &Segment, common: &Common) -> Result<(), Error> {
         }
         None => None,
     };
+    let warnings = lint::warn(&gpu, &mut input, Check::Everything, common);
 
     let shape = input.map_shape(height, width);
     let mut outputs = Outputs::new();
@@ -98,7 +99,11 @@ pub fn run(args: &Segment, common: &Common) -> Result<(), Error> {
             json!({ "class": class.class, "pixels": class.pixels, "share": class.share, "confidence": confidence })
         })
         .collect();
-    print(common, &json!({ "shape": shape, "classes": classes, "adapter": gpu.adapter_info().name }), &text)
+    print(
+        common,
+        &json!({ "shape": shape, "classes": classes, "warnings": warnings, "adapter": gpu.adapter_info().name }),
+        &text,
+    )
 }
 
 fn activation(activation: Activation) -> seghead::Activation {

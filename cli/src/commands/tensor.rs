@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::files::output::{Content, Outputs};
 use crate::files::tensor::write_tensor;
 use crate::input::Input;
+use crate::lint::{self, Check};
 use crate::progress::Progress;
 
 pub fn softmax(args: &Softmax, common: &Common) -> Result<(), Error> {
@@ -18,11 +19,13 @@ pub fn softmax(args: &Softmax, common: &Common) -> Result<(), Error> {
         Axis::Width => seghead::Axis::Width,
     };
     let operator = seghead::Softmax::new().axis(axis).log(args.log);
-    run(&args.logits, &args.output, common, |gpu, logits, input| operator.run_blocking(gpu, logits, input))
+    // Over another axis on purpose: that sums are 1 is no surprise then.
+    let check = if axis == seghead::Axis::Class { Check::Everything } else { Check::Finite };
+    run(&args.logits, &args.output, check, common, |gpu, logits, input| operator.run_blocking(gpu, logits, input))
 }
 
 pub fn sigmoid(args: &Sigmoid, common: &Common) -> Result<(), Error> {
-    run(&args.logits, &args.output, common, |gpu, logits, input| {
+    run(&args.logits, &args.output, Check::Nothing, common, |gpu, logits, input| {
         seghead::Sigmoid::new().run_blocking(gpu, logits, input)
     })
 }
@@ -30,6 +33,7 @@ pub fn sigmoid(args: &Sigmoid, common: &Common) -> Result<(), Error> {
 fn run(
     path: &str,
     output: &str,
+    check: Check,
     common: &Common,
     operator: impl FnOnce(&Gpu, &Logits, seghead::Input<'_>) -> Result<Vec<f32>, seghead::Error>,
 ) -> Result<(), Error> {
@@ -39,10 +43,12 @@ fn run(
     let gpu = open_gpu(common)?;
     let logits = input.logits;
     let result = operator(&gpu, &logits, input.reader()).map_err(|error| input.error(error))?;
+    let warnings = lint::warn(&gpu, &mut input, check, common);
     let mut outputs = Outputs::new();
     write_tensor(&mut outputs, output, &input.shape, &result)?;
     outputs.commit()?;
     drop(progress);
     tell_written(common, &[output]);
-    print(common, &json!({ "output": output, "shape": input.shape, "adapter": gpu.adapter_info().name }), "")
+    let adapter = &gpu.adapter_info().name;
+    print(common, &json!({ "output": output, "shape": input.shape, "warnings": warnings, "adapter": adapter }), "")
 }

@@ -60,13 +60,19 @@ impl LogitsFile {
 
     /// The elements from the first to the last, for the library to read what it needs of them; any number of times.
     pub fn input(&mut self) -> Input<'_> {
+        self.first(u64::MAX)
+    }
+
+    /// The first of them, at most so many.
+    pub fn first(&mut self, most: u64) -> Input<'_> {
+        let of = |all: usize| usize::try_from(most).unwrap_or(all).min(all);
         match &mut self.source {
-            Source::F32(values) => Input::from(&*values),
-            Source::F16(values) => Input::f16(bytemuck::cast_slice(values)),
+            Source::F32(values) => Input::from(&values[..of(values.len())]),
+            Source::F16(values) => Input::f16(bytemuck::cast_slice(&values[..of(values.len())])),
             Source::File(parts) => {
                 let element = parts.layout.element;
                 let element_type = if element == Element::F16 { ElementType::F16 } else { ElementType::F32 };
-                let elements = parts.bytes / element.size() as u64;
+                let elements = most.min(parts.bytes / element.size() as u64);
                 Input::reader(element_type, elements, |first, bytes| parts.read(first, bytes))
             }
         }
