@@ -61,8 +61,8 @@ pub struct TopK {
 }
 
 impl TopK {
-    /// The operator for `k` classes, 1 to 8 and no more than there are, with labels of the smallest type for the classes
-    /// and without probabilities.
+    /// The operator for `k` classes, 1 to 8 and no more than there are, with labels of the smallest type for the
+    /// classes and without probabilities.
     pub fn new(k: u32) -> Self {
         Self { k, label_type: None, probabilities: false }
     }
@@ -114,8 +114,8 @@ impl TopK {
     /// # Errors
     ///
     /// Those of [`map`](Self::map); [`Error::BufferTooSmall`], [`Error::Misaligned`], [`Error::Usage`],
-    /// [`Error::Aliased`] for buffers that do not fit; [`Error::LabelType`] for too many classes; [`Error::Limit`] for a
-    /// tensor that this device cannot bind.
+    /// [`Error::Aliased`] for buffers that do not fit; [`Error::LabelType`] for too many classes; [`Error::Limit`] for
+    /// a tensor that this device cannot bind.
     pub fn dispatch(
         &self,
         gpu: &Gpu,
