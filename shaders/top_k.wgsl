@@ -2,13 +2,13 @@
 // With them, if asked for, their softmax probabilities exp(x − maximum) / Σ exp(x − maximum).
 //
 // An invocation owns one group and walks its classes once. It keeps the K best so far, sorted, and puts each class into
-// its place among them: it goes behind its equals, so that the first stay in front. The places are walked upwards, which
-// drivers unroll, so that all stay in registers. Logits are kept as the integers of `order`, which lose neither NaN nor
-// subnormals and give the logit back. The sum is carried along and rescaled whenever
-// the maximum moves; special values add nothing to it.
+// its place among them: it goes behind its equals, so that the first stay in front. The places are walked upwards,
+// which drivers unroll, so that all stay in registers. Logits are kept as the integers of `order`, which lose neither
+// NaN nor subnormals and give the logit back. The sum is carried along and rescaled whenever the maximum moves; special
+// values add nothing to it.
 //
-// logits: [N, C, plane_stride] or [N, H · W, C], labels and probabilities: [N, K, map_groups] of four, of which the maps
-// from first_map on are bound and `maps` of them are written
+// logits: [N, C, plane_stride] or [N, H · W, C], labels and probabilities: [N, K, map_groups] of four, of which the
+// maps from first_map on are bound and `maps` of them are written
 
 @group(0) @binding(4) var<storage, read_write> probabilities: array<vec4<f32>>;
 

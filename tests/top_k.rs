@@ -1,9 +1,9 @@
 //! The k best classes against their f64 twin: class counts up to 40 and 150, all pixel counts up to 70, every memory
 //! layout, ties, special values, and devices that bind little.
 //!
-//! The error bound of a probability exp(d) / S with d = x − maximum, as `tests/oracle.rs` derives it: the exponential has
-//! (6 + 5 |d|) U, the sum with its rescalings 8 U + 4 C U, the quotient 4 U. A result below the smallest normal f32 may
-//! be flushed to zero, and a distance counts for at most 200: there exp is flushed anyway.
+//! The error bound of a probability exp(d) / S with d = x − maximum, as `tests/oracle.rs` derives it: the exponential
+//! has (6 + 5 |d|) U, the sum with its rescalings 8 U + 4 C U, the quotient 4 U. A result below the smallest normal f32
+//! may be flushed to zero, and a distance counts for at most 200: there exp is flushed anyway.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 

@@ -222,7 +222,7 @@ pub struct Argmax {
     /// Write the labels, .npy or .png
     #[arg(short, long, value_name = "F")]
     pub output: String,
-    /// Write the K classes with the largest logits, best first, .npy: K×H×W or N×K×H×W, in any layout of the logits
+    /// Write the K classes with the largest logits, best first: K×H×W or N×K×H×W in any layout, .npy only
     #[arg(
         long,
         value_name = "K",

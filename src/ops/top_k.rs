@@ -61,8 +61,8 @@ pub struct TopK {
 }
 
 impl TopK {
-    /// The operator for `k` classes, 1 to 8 and no more than there are, with labels of the smallest type for the classes
-    /// and without probabilities.
+    /// The operator for `k` classes, 1 to 8 and no more than there are, with labels of the smallest type for the
+    /// classes and without probabilities.
     pub fn new(k: u32) -> Self {
         Self { k, label_type: None, probabilities: false }
     }
@@ -114,8 +114,8 @@ impl TopK {
     /// # Errors
     ///
     /// Those of [`map`](Self::map); [`Error::BufferTooSmall`], [`Error::Misaligned`], [`Error::Usage`],
-    /// [`Error::Aliased`] for buffers that do not fit; [`Error::LabelType`] for too many classes; [`Error::Limit`] for a
-    /// tensor that this device cannot bind.
+    /// [`Error::Aliased`] for buffers that do not fit; [`Error::LabelType`] for too many classes; [`Error::Limit`] for
+    /// a tensor that this device cannot bind.
     pub fn dispatch(
         &self,
         gpu: &Gpu,
@@ -280,20 +280,20 @@ impl Bands for Maps<'_> {
         let plane = self.logits.pixels() as usize;
         // Images before the band have k maps each, and so has what precedes it in its own.
         let first = band.image as usize * k * plane + band.pixel as usize;
-        let copy = Copy { map, first, plane };
+        let place = Place { map, first, plane };
         match &mut self.result.labels {
-            Labels::U8(labels) => copy.copy(outputs[0], labels),
-            Labels::U32(labels) => copy.copy(&numbers(outputs[0]), labels),
+            Labels::U8(labels) => place.copy(outputs[0], labels),
+            Labels::U32(labels) => place.copy(&numbers(outputs[0]), labels),
         }
         if let (Some(probabilities), Some(bytes)) = (&mut self.result.probabilities, outputs.get(1)) {
-            copy.copy(&numbers(bytes), probabilities);
+            place.copy(&numbers(bytes), probabilities);
         }
         Ok(())
     }
 }
 
 /// Where the maps of a band go among those of everything.
-struct Copy {
+struct Place {
     map: Map,
     /// The first pixel of the first map.
     first: usize,
@@ -301,8 +301,8 @@ struct Copy {
     plane: usize,
 }
 
-impl Copy {
-    fn copy<T: std::marker::Copy>(&self, padded: &[T], packed: &mut [T]) {
+impl Place {
+    fn copy<T: Copy>(&self, padded: &[T], packed: &mut [T]) {
         let pixels = self.map.height() as usize * self.map.width() as usize;
         for (i, map) in padded.chunks_exact(self.map.image_stride() as usize).enumerate() {
             let first = self.first + i * self.plane;
