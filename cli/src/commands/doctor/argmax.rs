@@ -38,8 +38,8 @@ fn case(reading: Reading, label_type: LabelType, scores: Vec<Score>) -> Case {
         let mut results = bench.run()?;
         for (sample, maps, dispatch) in &works {
             let subject = Subject::new(dispatch, KERNELS, &sample.name);
-            let labels = reference::argmax(&sample.shape, &sample.values);
-            let scores = reference::scores(&sample.shape, &sample.values);
+            let labels = reference::argmax(&sample.shape, &sample.data);
+            let scores = reference::scores(&sample.shape, &sample.data);
             let exact = (|_: usize| 0.0, |_: usize, _: u32| false);
             maps.compare(findings, &subject, &mut results, (&labels, &scores), reading.classes, exact);
         }

@@ -4,8 +4,9 @@
 use half::f16;
 use seghead::{ElementType, Error, Logits, Map};
 
-/// A class count that is a constant of the shaders, whose loops unroll, and one that is not.
-pub const CLASSES: [u32; 2] = [5, 30];
+/// A class count that is a constant of the shaders, whose loops unroll, and one that is not. The first is small, since
+/// the more there is to unroll the longer a driver takes to compile it.
+pub const CLASSES: [u32; 2] = [3, 30];
 
 /// What lies in a buffer where no element is, before a kernel runs. As a number it is a NaN, which spreads where it is
 /// used.
@@ -72,8 +73,10 @@ pub struct Sample {
     /// The size and the layout, in words.
     pub name: String,
     pub shape: Logits,
-    /// The elements without padding, as the reference has them, and as exactly as their type holds them.
+    /// The elements without padding, as exactly as their type holds them.
     pub values: Vec<f32>,
+    /// The same as the reference takes them: of a crop, all of the tensor that it is taken from.
+    pub data: Vec<f32>,
 }
 
 impl Sample {
@@ -83,24 +86,34 @@ impl Sample {
             ElementType::F32 => x,
             ElementType::F16 => f16::from_f32(x).to_f32(),
         };
-        let values = places(&shape).map(|(_, pixel, class)| rounded(value(pixel, class))).collect();
-        Self { name, shape, values }
+        let values: Vec<f32> = places(&shape).map(|(_, pixel, class)| rounded(value(pixel, class))).collect();
+        let mut sample = Self { name, shape, values, data: Vec::new() };
+        sample.data = if sample.is_cropped() { sample.laid() } else { sample.values.clone() };
+        sample
+    }
+
+    /// Whether something else lies between the rows.
+    fn is_cropped(&self) -> bool {
+        self.shape.row_stride() > self.shape.width() * self.shape.pixel_stride()
+    }
+
+    /// All that lies in a buffer with this tensor.
+    fn laid(&self) -> Vec<f32> {
+        let mut all = vec![f32::from_bits(GUARD); self.shape.len() as usize];
+        places(&self.shape).zip(&self.values).for_each(|((element, ..), &x)| all[element] = x);
+        all
     }
 
     /// The content of a buffer with this tensor.
     pub fn bytes(&self) -> Vec<u8> {
-        let elements = places(&self.shape).zip(&self.values).map(|((element, ..), &x)| (element, x));
+        let all = self.laid();
         match self.shape.element_type() {
-            ElementType::F32 => {
-                let mut all = vec![f32::from_bits(GUARD); self.shape.len() as usize];
-                elements.for_each(|(element, x)| all[element] = x);
-                bytemuck::cast_slice(&all).to_vec()
-            }
+            ElementType::F32 => bytemuck::cast_slice(&all).to_vec(),
             ElementType::F16 => {
+                let mut halves: Vec<f16> = all.into_iter().map(f16::from_f32).collect();
                 // In whole words.
-                let mut all = vec![f16::NAN; (self.shape.len() as usize).next_multiple_of(2)];
-                elements.for_each(|(element, x)| all[element] = f16::from_f32(x));
-                bytemuck::cast_slice(&all).to_vec()
+                halves.resize(halves.len().next_multiple_of(2), f16::NAN);
+                bytemuck::cast_slice(&halves).to_vec()
             }
         }
     }
@@ -113,8 +126,7 @@ impl Sample {
 
     /// The first element of a result that is outside the rectangle of a crop and was written nevertheless.
     pub fn written_outside(&self, bytes: &[u8]) -> Option<usize> {
-        let rows_apart = self.shape.row_stride() > self.shape.width() * self.shape.pixel_stride();
-        if !rows_apart {
+        if !self.is_cropped() {
             return None;
         }
         let mut all: Vec<u32> = bytemuck::pod_collect_to_vec(bytes);

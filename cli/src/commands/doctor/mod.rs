@@ -9,10 +9,15 @@ mod bench;
 mod cross_entropy;
 mod data;
 mod findings;
+mod inspect;
+mod interpolate;
+mod resizing;
 mod scores;
 mod segment;
 mod sigmoid;
+mod soft_targets;
 mod softmax;
+mod top_k;
 mod windows;
 
 use std::collections::BTreeSet;
@@ -34,8 +39,18 @@ type Cases = Vec<Case>;
 
 /// The cases of all operators.
 fn cases() -> Cases {
-    let operators =
-        [argmax::cases, cross_entropy::cases, segment::cases, sigmoid::cases, softmax::cases, windows::cases];
+    let operators = [
+        argmax::cases,
+        cross_entropy::cases,
+        inspect::cases,
+        interpolate::cases,
+        segment::cases,
+        sigmoid::cases,
+        soft_targets::cases,
+        softmax::cases,
+        top_k::cases,
+        windows::cases,
+    ];
     operators.into_iter().flat_map(|cases| cases()).collect()
 }
 

@@ -93,7 +93,7 @@ fn check(
             Axis::Height => sample.shape.height(),
             Axis::Width => sample.shape.width(),
         });
-        let logarithms = reference::log_softmax(&sample.shape, &sample.values, *axis);
+        let logarithms = reference::log_softmax(&sample.shape, &sample.data, *axis);
         if log {
             // Differences of huge logits overflow in f32 where they do not in f64.
             let expected: Vec<f64> = logarithms.iter().map(|&y| f64::from(y as f32)).collect();
@@ -102,7 +102,7 @@ fn check(
             let tolerance = |i: usize| (8.0 + count - 3.0 * expected[i]) * U + 2f64.powi(-21);
             findings.compare(&subject, "logarithm", &got, &expected, tolerance);
         } else {
-            let expected = reference::softmax(&sample.shape, &sample.values, *axis);
+            let expected = reference::softmax(&sample.shape, &sample.data, *axis);
             // A term exp(d) has 3 + 2 |d| ulp and what d has, and −log p is |d| and a little more; beyond 200 it is
             // flushed. The sum has 8 U and U an addition, the quotient 3 U.
             let distance = |i: usize| (-logarithms[i]).min(200.0);
