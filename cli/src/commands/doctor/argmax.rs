@@ -23,7 +23,7 @@ pub fn cases() -> Cases {
 }
 
 fn case(reading: Reading, label_type: LabelType, scores: Vec<Score>) -> Case {
-    Case::new(KERNELS, format!("{reading:?}, {label_type:?}, {scores:?}"), move |context, findings| {
+    Case::new(KERNELS, format!("{reading}, {label_type:?}, {scores:?}"), move |context, findings| {
         let gpu = &context.gpu;
         let mut bench = Bench::new(gpu);
         let mut works = Vec::new();

@@ -28,7 +28,7 @@ pub fn cases() -> Cases {
             for bits in 0..8 {
                 let (weights, smoothing, per_pixel) = (bits & 1 != 0, bits & 2 != 0, bits & 4 != 0);
                 let options = Options { label_type, weights, smoothing, per_pixel };
-                cases.push(Case::new(PIXELS, format!("{reading:?}, {options:?}"), move |context, findings| {
+                cases.push(Case::new(PIXELS, format!("{reading}, {options:?}"), move |context, findings| {
                     check(context, findings, reading.samples(false)?, options)
                 }));
             }
@@ -170,7 +170,7 @@ fn check(context: &Context, findings: &mut Findings, samples: Vec<Sample>, optio
 fn sums(context: &Context, findings: &mut Findings) -> Result<(), Error> {
     let gpu = &context.gpu;
     let mut random = Random::new(6);
-    let sample = Sample::new("45×47".to_owned(), Logits::chw(CLASSES[0], 45, 47)?, &mut |_, _| random.logit());
+    let sample = Sample::new("", Logits::chw(CLASSES[0], 45, 47)?, &mut |_, _| random.logit());
     let truth = Truth::new(&sample, LabelType::U8, false);
     let operator = CrossEntropy::new().ignore_index(Some(truth.ignored)).reduction(Reduction::Sum);
     let losses = reference::cross_entropy(&sample.shape, &sample.data, &truth.targets, Some(truth.ignored), None, 0.0);

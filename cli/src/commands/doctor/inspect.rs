@@ -3,7 +3,7 @@
 use seghead::{Axis, Error, Inspect, Inspection, reference};
 
 use super::bench::Bench;
-use super::data::{CLASSES, Reading, Sample};
+use super::data::{CLASSES, Reading, SPECIAL, Sample};
 use super::findings::{Findings, Subject};
 use super::{Case, Cases, Context};
 
@@ -17,7 +17,7 @@ const ALL: &[&str] = &["inspect clear", "inspect classes", "inspect sums", "insp
 pub fn cases() -> Cases {
     // The class count is no part of the specialisation.
     let case = |reading: Reading| {
-        Case::new(ALL, format!("{reading:?}"), move |context: &Context, findings: &mut Findings| {
+        Case::new(ALL, format!("{reading}"), move |context: &Context, findings: &mut Findings| {
             check(context, findings, reading)
         })
     };
@@ -33,7 +33,8 @@ fn check(context: &Context, findings: &mut Findings, reading: Reading) -> Result
     let likely = |sample: &Sample| {
         let p = reference::softmax(&sample.shape, &sample.data, Axis::Class);
         let mut p = p.into_iter();
-        Sample::new(format!("{}, softmax", sample.name), sample.shape, &mut |_, _| p.next().unwrap_or(0.0) as f32)
+        let note = if sample.name.contains(SPECIAL) { "softmax of special values" } else { "softmax" };
+        Sample::new(note, sample.shape, &mut |_, _| p.next().unwrap_or(0.0) as f32)
     };
     let softmax: Vec<_> = samples.iter().map(likely).collect();
     for sample in samples.into_iter().chain(softmax) {
@@ -72,7 +73,7 @@ fn check(context: &Context, findings: &mut Findings, reading: Reading) -> Result
         let classes_last = shape.pixel_stride() > 1;
         compare(if classes_last { SUMS } else { ROWS }, "sum along rows", &|found| of_axis(found, Axis::Width));
         // An adapter may flush differences of subnormal numbers.
-        if !sample.name.contains("special") {
+        if !sample.name.contains(SPECIAL) {
             compare(NEIGHBOURS, "vote", &|found| {
                 [found.roughness.class, found.roughness.height, found.roughness.width]
                     .map(|votes| votes as u32)

@@ -36,19 +36,17 @@ pub enum Accuracy {
 pub fn tasks(scale: Scale, element_type: ElementType) -> Result<Vec<Task>, Error> {
     let mut random = Random::new(7);
     let few = CLASSES[0];
-    let [image, crop, last, special, single] = [
-        (Logits::nchw(2, few, 5, 7)?, "2 images of 5×7"),
-        (Logits::chw(CLASSES[1], 9, 12)?.crop(2, 3, 5, 7)?, "5×7 of 9×12, 30 classes"),
-        (Logits::nhwc(2, 5, 7, few)?, "2 images of 5×7, classes last"),
-        (Logits::chw(few, 20, 38)?, "20×38 special values"),
-        (Logits::nchw(SPECIAL_PIXELS, few, 1, 1)?, "images of a special pixel"),
-    ];
-    let mut sample = |(shape, name): (Logits, &str), size: (u32, u32), of_special: bool| {
+    let image = (Logits::nchw(2, few, 5, 7)?, "");
+    let crop = (Logits::chw(CLASSES[1], 9, 12)?.crop(2, 3, 5, 7)?, ", of 9×12");
+    let last = (Logits::nhwc(2, 5, 7, few)?, "");
+    let special = (Logits::chw(few, 20, 38)?, ", special values");
+    let single = (Logits::nchw(SPECIAL_PIXELS, few, 1, 1)?, ", special values");
+    let mut sample = |(shape, note): (Logits, &str), size: (u32, u32), of_special: bool| {
         let mut special = Special::new(element_type, shape.classes());
         let shape = shape.with_element_type(element_type);
         let mut value =
             |pixel: usize, class: usize| if of_special { special.value(pixel, class) } else { random.logit() };
-        Sample::new(format!("{name} to {}×{}", size.0, size.1), shape, &mut value)
+        Sample::new(&format!("to {}×{}{note}", size.0, size.1), shape, &mut value)
     };
     let mut tasks = Vec::new();
     let mut add = |shape, size, resize, accuracy| {

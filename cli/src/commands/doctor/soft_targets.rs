@@ -23,7 +23,7 @@ pub fn cases() -> Cases {
     for reading in Reading::all() {
         for bits in 0..8 {
             let options = Options { weights: bits & 1 != 0, smoothing: bits & 2 != 0, per_pixel: bits & 4 != 0 };
-            cases.push(Case::new(PIXELS, format!("{reading:?}, {options:?}"), move |context, findings| {
+            cases.push(Case::new(PIXELS, format!("{reading}, {options:?}"), move |context, findings| {
                 check(context, findings, reading.samples(false)?, options)
             }));
         }
@@ -40,7 +40,7 @@ fn check(context: &Context, findings: &mut Findings, samples: Vec<Sample>, optio
         let mut random = Random::new(9);
         // Not all of them in 0..=1, and some 0, which makes the loss NaN where the logit is −Inf.
         let mut target = |_: usize, class: usize| (random.below(4 + class as u32 % 3) as f32 - 1.0) / 4.0;
-        let targets = Sample::new(String::new(), sample.shape.output(), &mut target);
+        let targets = Sample::new("", sample.shape.output(), &mut target);
         let weights: Option<Vec<f32>> =
             options.weights.then(|| (0..sample.shape.classes()).map(|c| 0.5 + c as f32 % 7.0 / 4.0).collect());
         let reduction = if i % 2 == 0 { Reduction::Mean } else { Reduction::Sum };

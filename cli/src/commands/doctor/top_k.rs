@@ -26,7 +26,7 @@ pub fn cases() -> Cases {
 }
 
 fn case(reading: Reading, label_type: LabelType, probabilities: bool, k: u32) -> Case {
-    let what = format!("{reading:?}, {label_type:?}, probabilities: {probabilities}, k = {k}");
+    let what = format!("{reading}, {label_type:?}, probabilities: {probabilities}, k = {k}");
     Case::new(KERNELS, what, move |context, findings| {
         let gpu = &context.gpu;
         let mut bench = Bench::new(gpu);
