@@ -217,6 +217,8 @@ impl Specialisation {
             match value.trim_end_matches([';', 'u']) {
                 "false" | "0" => {}
                 "true" => words.push(name),
+                _ if name == "activation" => words.push(format!("{:?}", self.activation).to_lowercase()),
+                number if name == "top k" => words.push(format!("top {number}")),
                 number => words.push(format!("{number} {name}")),
             }
         }

@@ -172,31 +172,40 @@ fn sums(context: &Context, findings: &mut Findings) -> Result<(), Error> {
     let mut random = Random::new(6);
     let sample = Sample::new("", Logits::chw(CLASSES[0], 45, 47)?, &mut |_, _| random.logit());
     let truth = Truth::new(&sample, LabelType::U8, false);
-    let operator = CrossEntropy::new().ignore_index(Some(truth.ignored)).reduction(Reduction::Sum);
+    let operator = CrossEntropy::new().ignore_index(Some(truth.ignored));
     let losses = reference::cross_entropy(&sample.shape, &sample.data, &truth.targets, Some(truth.ignored), None, 0.0);
-    let bench = &mut Bench::new(gpu);
+    let (sum, counted) = (losses.sum(), losses.weight);
+    // Every logit is below 20: see above.
+    let tolerance = counted * 2.0 * ((2.0 * 40.0 + 12.0 + 3.0) * U + 2f64.powi(-20)) + 132.0 * U * sum;
+    let by_host =
+        operator.clone().reduction(Reduction::Sum).run_blocking(gpu, &sample.shape, &sample.data, &truth.targets)?;
+
+    let mut bench = Bench::new(gpu);
     let (input, target) = (bench.input(&sample.bytes()), bench.input(&truth.bytes(&sample.shape, LabelType::U8)));
     let record = bench.output(16);
-    let dispatch = operator.dispatch(
-        gpu,
-        &sample.shape,
-        input.as_entire_buffer_binding(),
-        Targets::new(target.as_entire_buffer_binding(), LabelType::U8),
-        record.as_entire_buffer_binding(),
-        None,
-    )?;
-    let (sum, counted) = (losses.sum(), truth.targets.iter().filter(|&&target| target != truth.ignored).count());
-    // Every logit is below 20: see above.
-    let tolerance = counted as f64 * 2.0 * ((2.0 * 40.0 + 12.0 + 3.0) * U + 2f64.powi(-20)) + 132.0 * U * sum;
-    let by_host = operator.run_blocking(gpu, &sample.shape, &sample.values, &truth.targets)?;
-    let subject = Subject::new(&dispatch, SUMS, &sample.name);
+    let mut dispatches = Vec::new();
+    for (reduction, divisor) in [(Reduction::Sum, 1.0), (Reduction::Mean, counted)] {
+        let dispatch = operator.clone().reduction(reduction).dispatch(
+            gpu,
+            &sample.shape,
+            input.as_entire_buffer_binding(),
+            Targets::new(target.as_entire_buffer_binding(), LabelType::U8),
+            record.as_entire_buffer_binding(),
+            None,
+        )?;
+        bench.record(&dispatch, &[&record])?;
+        dispatches.push((dispatch, divisor));
+    }
+    let mut results = bench.run()?;
+    let subject = Subject::new(&dispatches[0].0, SUMS, &sample.name);
     let right = findings.compare(&subject, "sum of the losses", &[by_host.value], &[sum], |_| tolerance);
-    // Where the sums are right, nothing but the last kernel is left.
-    let subject = Subject::new(&dispatch, if right { FINISH } else { RECORD }, &sample.name);
-    let mut running = Bench::new(gpu);
-    running.record(&dispatch, &[&record])?;
-    let record: LossRecord = bytemuck::pod_read_unaligned(&running.run()?.bytes());
-    findings.compare_exactly(&subject, "valid pixels", &[record.valid], &[counted as u32], |_| false);
-    findings.compare(&subject, "sum of the losses", &[record.loss], &[sum], |_| tolerance);
+    for (dispatch, divisor) in &dispatches {
+        // Where the sums are right, nothing but the last kernel is left.
+        let subject = Subject::new(dispatch, if right { FINISH } else { RECORD }, &sample.name);
+        let record: LossRecord = bytemuck::pod_read_unaligned(&results.bytes());
+        let (reduced, tolerance) = (sum / divisor, tolerance / divisor + 4.0 * U * sum / divisor);
+        findings.compare_exactly(&subject, "valid pixels", &[record.valid], &[counted as u32], |_| false);
+        findings.compare(&subject, "reduced loss", &[record.loss], &[reduced], |_| tolerance);
+    }
     Ok(())
 }

@@ -46,6 +46,7 @@ impl<'a> Subject<'a> {
     pub fn new(dispatch: &Dispatch, names: &[&str], sample: &'a str) -> Self {
         let mut kernels = dispatch.kernels();
         kernels.retain(|one| names.contains(&one.kernel));
+        kernels.sort();
         kernels.dedup();
         Self { kernels, sample }
     }
@@ -65,17 +66,18 @@ impl Findings {
         let mut worst = 0f64;
         let mut first = None;
         for (i, (&got, &expected)) in got.iter().zip(expected).enumerate() {
-            let got = f64::from(got);
-            let error = if expected.is_nan() && got.is_nan() || got == expected {
+            let value = f64::from(got);
+            let error = if expected.is_nan() && got.is_nan() || value == expected {
                 0.0
             } else if expected.is_finite() && got.is_finite() {
-                (got - expected).abs() / tolerance(i)
+                (value - expected).abs() / tolerance(i)
             } else {
                 f64::INFINITY
             };
             worst = worst.max(error);
             if error > 1.0 && first.is_none() {
-                first = Some(format!("{what} [{i}] is {got:e}, expected {expected:e} within {:.1e}", tolerance(i)));
+                let within = if expected.is_finite() { format!(" within {:.1e}", tolerance(i)) } else { String::new() };
+                first = Some(format!("{what} [{i}] is {got:e}, expected {expected:.8e}{within}"));
             }
         }
         self.count(subject, got.len(), worst);
