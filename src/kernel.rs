@@ -72,6 +72,8 @@ pub(crate) mod binding {
     pub const MAXIMUM_IN: Binding = read(3, "maximum");
     pub const SCALE_OUT: Binding = write(4, "scale");
     pub const SCALE_IN: Binding = read(4, "scale");
+    pub const MASKS: Binding = write(3, "masks");
+    pub const THRESHOLDS: Binding = read(4, "thresholds");
 }
 
 /// Every kernel of the library.
@@ -82,6 +84,8 @@ pub(crate) static KERNELS: &[&Kernel] = &[
     &ops::cross_entropy::SOFT_PIXELS,
     &ops::cross_entropy::PARTIALS,
     &ops::cross_entropy::FINISH,
+    &ops::multi_label::BITS,
+    &ops::multi_label::BYTES,
     &ops::segment::UPSCALE,
     &ops::segment::RESIZE,
     &ops::sigmoid::SIGMOID,

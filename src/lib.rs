@@ -24,6 +24,7 @@ pub use logits::{ElementType, Logits};
 pub use map::Map;
 pub use ops::argmax::Argmax;
 pub use ops::cross_entropy::{CrossEntropy, Loss, LossRecord, Reduction, Targets};
+pub use ops::multi_label::{MaskFormat, Masks, MultiLabel};
 pub use ops::segment::{Resize, Segment};
 pub use ops::sigmoid::Sigmoid;
 pub use ops::softmax::{Axis, Softmax};

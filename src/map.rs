@@ -147,6 +147,16 @@ impl MapPart {
         Self { first, count: if band.height == 1 { band.width.div_ceil(4) } else { band.height * map.row_stride / 4 } }
     }
 
+    /// Some planes, each with the geometry of an image of `map`, of what belongs to a band where every image has
+    /// `of_image` planes: all of them, or those of one image.
+    pub fn planes(map: &Map, band: &Band, of_image: u32, planes: Range<u32>) -> Self {
+        let pixels = Self::of(map, &Band { image: 0, images: 1, ..*band });
+        let first = band.image * of_image + planes.start;
+        let last = (band.image + band.images - 1) * of_image + planes.end - 1;
+        let plane = map.image_stride / 4;
+        Self { first: first * plane + pixels.first, count: (last - first) * plane + pixels.count }
+    }
+
     /// Some rows, which start at multiples of four pixels, of some images.
     pub fn rows(map: &Map, images: Range<u32>, row: u32, rows: u32) -> Self {
         let (image, of_row) = (map.image_stride / 4, map.row_stride / 4);

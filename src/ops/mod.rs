@@ -3,6 +3,7 @@
 
 pub(crate) mod argmax;
 pub(crate) mod cross_entropy;
+pub(crate) mod multi_label;
 pub(crate) mod segment;
 pub(crate) mod sigmoid;
 pub(crate) mod softmax;
