@@ -74,6 +74,8 @@ pub(crate) mod binding {
     pub const SCALE_OUT: Binding = write(4, "scale");
     pub const SCALE_IN: Binding = read(4, "scale");
     pub const INSPECTION: Binding = write(6, "inspection record");
+    pub const MASKS: Binding = write(3, "masks");
+    pub const THRESHOLDS: Binding = read(4, "thresholds");
 }
 
 /// Every kernel of the library.
@@ -89,6 +91,8 @@ pub(crate) static KERNELS: &[&Kernel] = &[
     &ops::inspect::SUMS,
     &ops::inspect::ROWS,
     &ops::inspect::NEIGHBOURS,
+    &ops::multi_label::BITS,
+    &ops::multi_label::BYTES,
     &ops::segment::UPSCALE,
     &ops::segment::RESIZE,
     &ops::sigmoid::SIGMOID,

@@ -28,6 +28,7 @@ pub use ops::argmax::Argmax;
 pub use ops::cross_entropy::{CrossEntropy, Loss, LossRecord, Reduction, Targets};
 pub use ops::inspect::Inspect;
 pub use ops::interpolate::{Activation, Interpolate};
+pub use ops::multi_label::{MaskFormat, Masks, MultiLabel};
 pub use ops::resize::Resize;
 pub use ops::segment::Segment;
 pub use ops::sigmoid::Sigmoid;

@@ -407,3 +407,25 @@ pub fn inspect<T: Copy + Into<f64>>(logits: &Logits, data: &[T]) -> Inspection {
     let classes = (0..classes).map(values_of).collect();
     Inspection { logits: *logits, classes, sums, exponential_ones, roughness }
 }
+
+/// Which classes are present in every pixel, N × C × H × W whatever the order of the logits: `sigmoid(x) ≥ t` with the
+/// threshold t of the class, in exact arithmetic, that is `x ≥ ln(t / (1 − t))`. NaN is not present.
+///
+/// ```
+/// use seghead::{Logits, reference};
+/// let logits = Logits::chw(2, 1, 2)?;
+/// let present = reference::multi_label(&logits, &[0.0, -0.1, 1.0, f64::NAN], &[0.5, 0.7]);
+/// assert_eq!(present, [true, false, true, false]); // sigmoid(1) is 0.73
+/// # Ok::<(), seghead::Error>(())
+/// ```
+pub fn multi_label<T: Copy + Into<f64>>(logits: &Logits, data: &[T], thresholds: &[f32]) -> Vec<bool> {
+    let (classes, plane) = (logits.classes() as usize, logits.pixels() as usize);
+    let mut present = vec![false; logits.map().pixels() * classes];
+    for (pixel, values) in pixels(logits, data).enumerate() {
+        for (c, x) in values.into_iter().enumerate() {
+            let t = f64::from(thresholds[c]);
+            present[(pixel / plane * classes + c) * plane + pixel % plane] = x >= (t / (1.0 - t)).ln();
+        }
+    }
+    present
+}

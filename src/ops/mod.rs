@@ -5,6 +5,7 @@ pub(crate) mod argmax;
 pub(crate) mod cross_entropy;
 pub(crate) mod inspect;
 pub(crate) mod interpolate;
+pub(crate) mod multi_label;
 pub(crate) mod resize;
 pub(crate) mod segment;
 pub(crate) mod sigmoid;

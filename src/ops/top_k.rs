@@ -146,7 +146,7 @@ impl TopK {
             };
             let mut first_map = 0;
             while first_map < self.k {
-                let part_of = |end| MapPart::of_maps(&logits.map(), band, self.k, first_map..end);
+                let part_of = |end| MapPart::planes(&logits.map(), band, self.k, first_map..end);
                 let fits = |&end: &u32| part_of(end).len(widest) <= limit;
                 // One map of a band always fits.
                 let end = (first_map + 1..=self.k).rev().find(fits).unwrap_or(first_map + 1);
