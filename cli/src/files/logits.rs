@@ -155,7 +155,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::files::npy;
-    use std::fs;
+    use std::{fs, io::Write};
 
     /// A file of big-endian float32 numbers, which are their own indices, after a few other bytes.
     fn parts(count: u32) -> (tempfile::NamedTempFile, Parts) {
@@ -192,6 +192,24 @@ mod tests {
                 check(&mut parts, first, count.min(COUNT - first));
             }
         }
+    }
+
+    /// On other systems, the file would take the room on the disk.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn parts_beyond_four_gibibytes() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let (start, count) = (128, (5 << 28) + 3_u64);
+        file.as_file().set_len(start + count * 4).unwrap();
+        let (first, values) = (count - 3, [1.0_f32, 2.0, 3.0]);
+        file.as_file().seek(SeekFrom::Start(start + first * 4)).unwrap();
+        file.as_file().write_all(bytemuck::cast_slice(&values)).unwrap();
+        let big_endian = cfg!(target_endian = "big");
+        let layout = Layout { element: Element::F32, big_endian, shape: vec![1, 1, count as usize] };
+        let mut parts = Parts::new(file.reopen().unwrap(), start, layout, "x").unwrap();
+        let mut found = [0.0_f32; 3];
+        parts.read(first, bytemuck::cast_slice_mut(&mut found)).unwrap();
+        assert_eq!(found, values);
     }
 
     #[test]
