@@ -33,8 +33,8 @@ enum Source {
 }
 
 impl LogitsFile {
-    /// Opens `x.npy`, `FILE.npz:NAME` or `FILE.safetensors:NAME`, and checks that what the header promises is there. The
-    /// name may be left out where the file holds one array.
+    /// Opens `x.npy`, `FILE.npz:NAME` or `FILE.safetensors:NAME`, and checks that what the header promises is there.
+    /// The name may be left out where the file holds one array.
     ///
     /// # Errors
     ///
@@ -120,8 +120,8 @@ impl Parts {
             part.copy_from_slice(known);
             return Ok(());
         }
-        // Images, or bands, of a few pixels have as few elements in a class. A call of the system for each would take far
-        // longer than to read what lies between them too.
+        // Images, or bands, of a few pixels have as few elements in a class. A call of the system for each would take
+        // far longer than to read what lies between them too.
         let is_small = |length: usize| length < AHEAD;
         let is_near = at.checked_sub(last.end).is_some_and(|gap| gap <= GAP);
         if !is_near || !is_small(part.len()) || !is_small((last.end - last.start) as usize) {
