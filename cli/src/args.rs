@@ -118,9 +118,13 @@ pub struct Segment {
     /// Only this rectangle of the logits: what a letter-box added is cut off before resizing
     #[arg(long, value_name = "WxH+X+Y", value_parser = parse_rectangle, allow_hyphen_values = true)]
     pub crop: Option<Rectangle>,
-    /// What --scores are, and for sigmoid which classes --labels has
+    /// What the classes are to one another: with sigmoid a pixel may have several, or none, and --labels has a plane of
+    /// 0 and 1 for each, C×H×W, or of a single class the mask
     #[arg(long, default_value = "softmax")]
     pub activation: Activation,
+    /// With --activation sigmoid, the probability from which on a class is there, 0 to 1; by default 0.5
+    #[arg(long, value_name = "T", allow_negative_numbers = true)]
+    pub threshold: Option<f32>,
     /// How much of the overlay is colour, 0 to 1
     #[arg(long, default_value_t = 0.5, value_name = "A", allow_negative_numbers = true)]
     pub alpha: f32,
