@@ -52,7 +52,7 @@ fn noise(count: usize) -> Vec<f32> {
 /// The softmax of runs of `count` elements, `stride` apart.
 fn softmax(values: &[f32], count: usize, stride: usize) -> Vec<f32> {
     let mut result = values.to_vec();
-    for first in (0..values.len()).filter(|i| i / stride % count == 0) {
+    for first in (0..values.len()).filter(|i| (i / stride).is_multiple_of(count)) {
         let sum: f32 = (0..count).map(|k| values[first + k * stride].exp()).sum();
         (0..count).for_each(|k| result[first + k * stride] = values[first + k * stride].exp() / sum);
     }
