@@ -128,8 +128,8 @@ fn oracle() {
     }
 }
 
-/// Thresholds with the bits of the smallest f32 that reaches them, computed with 60 decimal digits: that logit and those
-/// beside it, in every lane of a group and as every class. 0.5 has subnormals and zeros beside it.
+/// Thresholds with the bits of the smallest f32 that reaches them, computed with 60 decimal digits: that logit and
+/// those beside it, in every lane of a group and as every class. 0.5 has subnormals and zeros beside it.
 #[test]
 fn cut_offs() {
     let cases = [

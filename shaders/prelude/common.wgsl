@@ -1,6 +1,6 @@
 // What every kernel shares. In front of it stand the constants of the specialisation; behind it a load and a store
-// prelude, one that loads soft targets, a label prelude (Labels, pack_labels, unpack_labels), statistics.wgsl, best.wgsl
-// and the kernel.
+// prelude, one that loads soft targets, a label prelude (Labels, pack_labels, unpack_labels), statistics.wgsl,
+// best.wgsl and the kernel.
 //
 // A *group* is up to four neighbouring pixels of one row: lane k of a vec4 is its pixel k. Where the rows of an image
 // follow one another without a gap, all of the image counts as one row.
