@@ -8,9 +8,9 @@
 // index makes the pixel's loss, and every reduction over it, NaN, and its position is reported.
 //
 // `pixels`: an invocation owns GROUPS groups a workgroup apart and leaves one partial sum; with PER_PIXEL it writes the
-// losses too. `partials` adds FAN neighbouring partial sums an invocation, as often as it takes; `finish`, a single invocation, adds
-// the last ones and divides for the mean. The order of the additions depends on the shape alone, so the same input
-// gives the same bits; no atomics, no barriers.
+// losses too. `partials` adds FAN neighbouring partial sums an invocation, as often as it takes; `finish`, a single
+// invocation, adds the last ones and divides for the mean. The order of the additions depends on the shape alone, so
+// the same input gives the same bits; no atomics, no barriers.
 //
 // logits: [N, C, plane_stride] or [N, H · W, C], targets and losses: [N, map_groups] of four, class_weights: [C],
 // partial sums: [N, partials], then [partials]

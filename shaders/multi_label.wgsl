@@ -1,7 +1,7 @@
 // Which classes are present in a pixel: those whose sigmoid reaches the threshold t of the class, sigmoid(x) ≥ t.
 //
-// The sigmoid grows with x, so that is x ≥ ln(t / (1 − t)): no exponential is taken. The host rounds that logit up to the
-// next f32, and the comparison is one of integers that order floats, which adapters that flush subnormals compare
+// The sigmoid grows with x, so that is x ≥ ln(t / (1 − t)): no exponential is taken. The host rounds that logit up to
+// the next f32, and the comparison is one of integers that order floats, which adapters that flush subnormals compare
 // exactly as well; −0 and +0 are equal, and NaN is present nowhere.
 //
 // An invocation owns one group and walks its classes. `bytes` writes a plane of bytes, 0 or 1, for every class; `bits`

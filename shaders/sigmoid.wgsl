@@ -8,12 +8,23 @@ const GROUPS: u32 = 4u;
 @compute @workgroup_size(WORKGROUP)
 fn sigmoid(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let first = invocation(workgroup, 0u) * GROUPS + local;
+  let image = image_of(workgroup);
+  let groups = params.groups;
+  let one_row = params.row_groups == groups;
+  // Parameters are read before the first store: a store may change any storage buffer, as far as a driver knows.
+  var place = place_of(image, first);
+  var out = out_place(image, first);
   for (var k = 0u; k < GROUPS; k++) {
     let group = first + k * WORKGROUP;
-    if group < params.groups {
-      let image = image_of(workgroup);
-      let place = place_of(image, group);
-      store(out_place(image, group), sigmoid_of(load(place.element)), place.left);
+    if group < groups {
+      if !one_row {
+        place = place_of(image, group);
+        out = out_place(image, group);
+      }
+      store(out, sigmoid_of(load(place.element)), place.left);
     }
+    place.element += 4u * WORKGROUP;
+    place.left -= 4u * WORKGROUP;
+    out += 4u * WORKGROUP;
   }
 }

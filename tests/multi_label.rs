@@ -72,11 +72,8 @@ fn masks_of(packed: &Logits, present: &[bool], format: MaskFormat) -> Masks {
 fn unpad(shape: &Logits, bytes: &[u8], format: MaskFormat) -> Masks {
     let map = shape.map();
     let plane = map.bytes(format.bits()) as usize / map.images() as usize;
-    // Every plane as an image of its own.
-    let one = Logits::nchw(1, 1, shape.height(), shape.width()).unwrap();
     assert_eq!(bytes.len(), plane * (shape.images() * format.planes(shape.classes())) as usize);
-    let rows = |pixels: usize| (map.row_stride() as usize, map.width() as usize, pixels);
-    let (stride, width, height) = rows(one.height() as usize);
+    let (stride, width, height) = (map.row_stride() as usize, map.width() as usize, map.height() as usize);
     match format {
         MaskFormat::Bytes => {
             let of_plane = |plane: &[u8]| plane.chunks(stride).take(height).flat_map(|r| r[..width].to_vec()).collect();
@@ -131,8 +128,8 @@ fn oracle() {
     }
 }
 
-/// Thresholds with the bits of the smallest f32 that reaches them, computed with 60 decimal digits: that logit and those
-/// beside it, in every lane of a group and as every class. 0.5 has subnormals and zeros beside it.
+/// Thresholds with the bits of the smallest f32 that reaches them, computed with 60 decimal digits: that logit and
+/// those beside it, in every lane of a group and as every class. 0.5 has subnormals and zeros beside it.
 #[test]
 fn cut_offs() {
     let cases = [
@@ -185,7 +182,6 @@ fn cut_offs() {
             for format in FORMATS {
                 let operator = MultiLabel::new().threshold(threshold).format(format);
                 let expected = masks_of(&shape, &wanted, format);
-                // One device where it is cheap: the kernels differ by the way they load.
                 for gpu in [gpu(), default_limits_gpu()] {
                     let found = operator.run_blocking(gpu, &shape, &data).unwrap();
                     assert_eq!(found, expected, "{x:e} reaches {threshold:e}: {present}");
@@ -268,7 +264,7 @@ fn bands() {
     for bytes in [4096, 16384] {
         let gpu = limited(bytes, 2 * bytes);
         let mut refused = 0;
-        for shape in large_shapes().into_iter().map(|shape| if shape.plane_stride() == 1 { shape } else { shape }) {
+        for shape in large_shapes() {
             let mut random = Random::new(bytes);
             let data: Vec<f32> = (0..shape.len()).map(|_| half::f16::from_f32(random.logit()).to_f32()).collect();
             let thresholds = thresholds(&mut random, shape.classes());

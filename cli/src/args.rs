@@ -252,8 +252,8 @@ pub enum Loss {
 pub struct CrossEntropy {
     /// Logits, C×H×W or N×C×H×W: .npy, FILE.npz:NAME or FILE.safetensors:NAME
     pub logits: String,
-    /// Target labels, H×W or N×H×W: an integer .npy, or a grey or paletted PNG; or soft targets, a float .npy shaped like
-    /// LOGITS with a probability for every class
+    /// Target labels, H×W or N×H×W: an integer .npy, or a grey or paletted PNG; or soft targets, a float .npy shaped
+    /// like LOGITS with a probability for every class
     pub target: String,
     /// A weight per class: a .npy file or a list
     #[arg(long, value_name = "F|w0,w1,…", allow_hyphen_values = true)]

@@ -29,8 +29,8 @@ const SOURCE: &str =
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reduction {
-    /// Their sum over the sum of their targets' class weights; NaN where that is 0, as when all are ignored. Against soft
-    /// targets, their sum over the number of pixels.
+    /// Their sum over the sum of their targets' class weights; NaN where that is 0, as when all are ignored. Against
+    /// soft targets, their sum over the number of pixels.
     #[default]
     Mean,
     /// Their sum.
@@ -88,9 +88,10 @@ pub struct Loss {
 ///
 /// Per pixel `log Σ exp(x) − x[t]` in a form that neither overflows nor loses small probabilities, with the options of
 /// [`torch.nn.CrossEntropyLoss`](https://docs.pytorch.org/docs/stable/generated/torch.nn.CrossEntropyLoss.html). The
-/// twin is [`reference::cross_entropy`](crate::reference::cross_entropy). Soft targets, a probability for every class, have
-/// functions of their own: [`run_soft`](Self::run_soft) and [`dispatch_soft`](Self::dispatch_soft). Sums are taken on the GPU in an order that
-/// depends on the shape alone: the same input gives the same bits on the same adapter.
+/// twin is [`reference::cross_entropy`](crate::reference::cross_entropy). Soft targets, a probability for every class,
+/// have functions of their own: [`run_soft`](Self::run_soft) and [`dispatch_soft`](Self::dispatch_soft). Sums are
+/// taken on the GPU in an order that depends on the shape alone: the same input gives the same bits on the same
+/// adapter.
 ///
 /// ```
 /// use seghead::{CrossEntropy, Gpu, GpuOptions, Logits};
@@ -127,7 +128,8 @@ impl CrossEntropy {
         Self::default()
     }
 
-    /// Pixels with this target count for nothing, even where it is the index of a class. Does not apply to soft targets.
+    /// Pixels with this target count for nothing, even where it is the index of a class. Does not apply to soft
+    /// targets.
     pub fn ignore_index(self, ignore_index: Option<i64>) -> Self {
         Self { ignore_index, ..self }
     }
@@ -270,7 +272,8 @@ impl CrossEntropy {
 
     /// Loss of `data` against soft targets: `targets` has a number for every class of every pixel, in the order of
     /// `data`, f32 or f16 like it or not. As for [`dispatch_soft`](Self::dispatch_soft), no pixel is ignored, and the
-    /// mean is that over the pixels. The twin is [`reference::cross_entropy_soft`](crate::reference::cross_entropy_soft).
+    /// mean is that over the pixels. The twin is
+    /// [`reference::cross_entropy_soft`](crate::reference::cross_entropy_soft).
     ///
     /// # Errors
     ///

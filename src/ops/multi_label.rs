@@ -111,10 +111,10 @@ pub enum Masks {
 /// Which classes are present in every pixel: those whose sigmoid is at least a threshold. For networks whose classes do
 /// not exclude one another, and with a single class for the foreground mask of a binary network.
 ///
-/// `sigmoid(x) ≥ t`, decided as in exact arithmetic for every logit x and threshold t: as `x ≥ ln(t / (1 − t))`, without
-/// an exponential. [`torch.sigmoid`](https://docs.pytorch.org/docs/stable/generated/torch.sigmoid.html) rounds first, so
-/// `torch.sigmoid(x) >= t` may differ where the two are neighbours. A threshold of 0 is reached by every logit, −Inf
-/// too, and one of 1 by +Inf alone; NaN reaches none. The twin is
+/// `sigmoid(x) ≥ t`, decided as in exact arithmetic for every logit x and threshold t: as `x ≥ ln(t / (1 − t))`,
+/// without an exponential. [`torch.sigmoid`](https://docs.pytorch.org/docs/stable/generated/torch.sigmoid.html) rounds
+/// first, so `torch.sigmoid(x) >= t` may differ where the two are neighbours. A threshold of 0 is reached by every
+/// logit, −Inf too, and one of 1 by +Inf alone; NaN reaches none. The twin is
 /// [`reference::multi_label`](crate::reference::multi_label).
 ///
 /// ```
@@ -196,8 +196,8 @@ impl MultiLabel {
         Ok(dispatch)
     }
 
-    /// The masks of a band of `whole` whose logits are bound as `part`: at once, or where they are more than can be bound,
-    /// image by image and as many classes at a time as can be.
+    /// The masks of a band of `whole` whose logits are bound as `part`: at once, or where they are more than can be
+    /// bound, image by image and as many classes at a time as can be.
     fn push_band(
         &self,
         gpu: &Gpu,
@@ -312,8 +312,8 @@ fn logit(threshold: f32) -> f32 {
     if below { nearest.next_up() } else { nearest }
 }
 
-/// The bits of the thresholds whose logit is above the nearest f32 by less than 2⁻⁴⁹ of it, where f64 may not tell: of all
-/// f32 between 0 and 1, computed with 60 decimal digits.
+/// The bits of the thresholds whose logit is above the nearest f32 by less than 2⁻⁴⁹ of it, where f64 may not tell: of
+/// all f32 between 0 and 1, computed with 60 decimal digits.
 #[rustfmt::skip]
 const BARELY_ABOVE: [u32; 26] = [
     0x01d5_abc5, 0x0212_e5b3, 0x0531_43c8, 0x0bc6_82e6, 0x11d8_ab91, 0x1232_419f, 0x13cf_a209, 0x15d9_dac2,

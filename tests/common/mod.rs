@@ -220,7 +220,8 @@ pub fn halves(values: &[f32]) -> Vec<u16> {
     values.iter().map(|&x| half::f16::from_f32(x).to_bits()).collect()
 }
 
-/// A storage buffer with `data`, the packed elements N × C × H × W, where a buffer of this shape has them, and NaN elsewhere.
+/// A storage buffer with `data`, the packed elements N × C × H × W, where a buffer of this shape has them, and NaN
+/// elsewhere.
 pub fn upload_laid(gpu: &Gpu, shape: &Logits, data: &[f32]) -> wgpu::Buffer {
     let laid = lay(shape, data);
     match shape.element_type() {
