@@ -149,8 +149,7 @@ fn params_lie_where_the_shaders_look() {
 #[test]
 fn the_loss_record_lies_where_the_shader_writes_it() {
     use crate::LossRecord;
-    let module =
-        validate(&Specialisation::new(Access::Vec4, ElementType::F32, 0).source(&ops::cross_entropy::FINISH)).unwrap();
+    let module = validate(&Specialisation::new(Access::Vec4, ElementType::F32, 0).source(&ops::loss::FINISH)).unwrap();
     let offsets: Vec<_> = module
         .types
         .iter()

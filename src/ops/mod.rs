@@ -4,6 +4,7 @@
 pub(crate) mod argmax;
 pub(crate) mod cross_entropy;
 pub(crate) mod interpolate;
+pub(crate) mod loss;
 pub(crate) mod resize;
 pub(crate) mod segment;
 pub(crate) mod sigmoid;
