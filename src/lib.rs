@@ -23,6 +23,7 @@ pub use kernel::LabelType;
 pub use logits::{ElementType, Logits};
 pub use map::Map;
 pub use ops::argmax::Argmax;
+pub use ops::binary_cross_entropy::BinaryCrossEntropy;
 pub use ops::cross_entropy::{CrossEntropy, Targets};
 pub use ops::interpolate::{Activation, Interpolate};
 pub use ops::loss::{Loss, LossRecord, Reduction};

@@ -2,6 +2,7 @@
 //! runs on host slices through the same dispatches.
 
 pub(crate) mod argmax;
+pub(crate) mod binary_cross_entropy;
 pub(crate) mod cross_entropy;
 pub(crate) mod interpolate;
 pub(crate) mod loss;
