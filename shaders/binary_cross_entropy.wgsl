@@ -67,7 +67,7 @@ fn losses_of(x: vec4<f32>, z: vec4<f32>, p: f32) -> vec4<f32> {
   let loss = weight * softplus + select((1.0 - z) * x, -positive * x, x < vec4(0.0));
   let special = max(magnitude(x), magnitude(z)) >= vec4(NOT_FINITE);
   if any(special) {
-    return select(loss, exact_losses(x, z, weight, softplus), special);
+    return select(loss, exact_losses(x, z, exact_weight(z, p, weight), softplus), special);
   }
   return loss;
 }
@@ -83,6 +83,15 @@ fn log_1p(t: vec4<f32>) -> vec4<f32> {
   series = 1.0 / 5.0 + q * series;
   series = 1.0 / 3.0 + q * series;
   return 2.0 * s * (1.0 + q * series);
+}
+
+// A driver may take 1 + (p − 1) · z for (1 − z) + p · z, which is NaN where z is infinite.
+fn exact_weight(z: vec4<f32>, p: f32, weight: vec4<f32>) -> vec4<f32> {
+  if POS_WEIGHT {
+    let infinite = times_infinity(vec4(p - 1.0));
+    return select(weight, select(infinite, -infinite, z < vec4(0.0)), magnitude(z) == vec4(NOT_FINITE));
+  }
+  return weight;
 }
 
 // The first formula, product by product.

@@ -268,7 +268,8 @@ fn special_values() {
             }
         }
         let count = |f: fn(&&f64) -> bool| expected.iter().filter(f).count();
-        assert!(count(|x| x.is_nan()) > 200 && count(|x| x.is_infinite()) > 50 && count(|x| x.is_finite()) > 200);
+        let found = [count(|x| x.is_nan()), count(|x| x.is_infinite()), count(|x| x.is_finite())];
+        assert!(found.iter().all(|&count| count > 60), "{found:?}");
     }
 }
 
