@@ -10,8 +10,8 @@
 // A special value, or an overflow, makes products like 0 · Inf, which is NaN: the probability 0 of a class whose logit
 // is −Inf makes the loss NaN, as in PyTorch. Such groups are done again, product by product.
 //
-// `soft_pixels`: an invocation owns GROUPS groups a workgroup apart and leaves one partial sum, which `partials` and
-// `finish` of cross_entropy.wgsl add up; with PER_PIXEL it writes the losses too. Every pixel has the weight 1.
+// `soft_pixels`: an invocation owns GROUPS groups a workgroup apart and leaves one partial sum, which the kernels
+// of loss.wgsl add up; with PER_PIXEL it writes the losses too. Every pixel has the weight 1.
 //
 // logits, soft targets: [N, C, plane_stride] or [N, H · W, C], losses: [N, map_groups] of four, class_weights: [C],
 // partial sums: [N, partials]
@@ -117,12 +117,4 @@ fn exact_losses(first: u32, first_target: u32) -> vec4<f32> {
     target_element += params.out_plane_stride;
   }
   return loss;
-}
-
-// Inf · p by the bits of p, which an adapter may take for 0 where it is subnormal.
-fn times_infinity(p: vec4<f32>) -> vec4<f32> {
-  let bits = magnitude(p);
-  let negative = bitcast<vec4<u32>>(p) != bits;
-  let product = select(vec4(params.infinity), vec4(-params.infinity), negative);
-  return select(product, vec4(params.nan), (bits == vec4(0u)) | (bits > vec4(NOT_FINITE)));
 }

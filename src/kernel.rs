@@ -58,6 +58,7 @@ pub(crate) mod binding {
 
     pub const LOGITS: Binding = read(1, "logits");
     pub const OUTPUT: Binding = write(2, "output");
+    pub const LOSSES: Binding = write(2, "losses");
     pub const LABELS: Binding = write(3, "labels");
     pub const TARGET: Binding = read(3, "target");
     pub const CONFIDENCE: Binding = write(4, "confidence");
@@ -65,6 +66,7 @@ pub(crate) mod binding {
     pub const ENTROPY: Binding = write(8, "entropy");
     pub const PROBABILITIES: Binding = write(4, "probabilities");
     pub const CLASS_WEIGHTS: Binding = read(4, "class weights");
+    pub const POS_WEIGHT: Binding = read(4, "pos weight");
     pub const LOSS: Binding = write(5, "loss");
     pub const PARTIALS_OUT: Binding = write(6, "partial sums");
     pub const RECORD: Binding = write(6, "loss record");
@@ -81,10 +83,9 @@ pub(crate) mod binding {
 /// Every kernel of the library.
 pub(crate) static KERNELS: &[&Kernel] = &[
     &ops::argmax::ARGMAX,
+    &ops::binary_cross_entropy::ELEMENTS,
     &ops::cross_entropy::PIXELS,
     &ops::cross_entropy::SOFT_PIXELS,
-    &ops::cross_entropy::PARTIALS,
-    &ops::cross_entropy::FINISH,
     &ops::interpolate::INTERPOLATE,
     &ops::inspect::CLEAR,
     &ops::inspect::CLASSES,
@@ -93,6 +94,8 @@ pub(crate) static KERNELS: &[&Kernel] = &[
     &ops::inspect::NEIGHBOURS,
     &ops::multi_label::BITS,
     &ops::multi_label::BYTES,
+    &ops::loss::PARTIALS,
+    &ops::loss::FINISH,
     &ops::segment::UPSCALE,
     &ops::segment::RESIZE,
     &ops::sigmoid::SIGMOID,

@@ -246,6 +246,8 @@ pub struct Argmax {
 pub enum Loss {
     /// Cross-entropy straight from logits, as torch.nn.CrossEntropyLoss
     CrossEntropy(CrossEntropy),
+    /// Binary cross-entropy straight from logits, as torch.nn.BCEWithLogitsLoss
+    Bce(Bce),
 }
 
 #[derive(Args, Debug)]
@@ -272,13 +274,31 @@ pub struct CrossEntropy {
     pub output: Option<String>,
 }
 
+#[derive(Args, Debug)]
+pub struct Bce {
+    /// Logits, C×H×W or N×C×H×W: .npy, FILE.npz:NAME or FILE.safetensors:NAME
+    pub logits: String,
+    /// Targets, a float .npy shaped like LOGITS; or labels, H×W or N×H×W, an integer .npy, or a grey or paletted PNG: with
+    /// one class 0 and 1 are the targets, with more the target is 1 for the labelled class and 0 for the others
+    pub target: String,
+    /// A weight of positive targets per class: a .npy file or a list
+    #[arg(long, value_name = "F|w0,w1,…", allow_hyphen_values = true)]
+    pub pos_weight: Option<String>,
+    /// How the losses of the elements become the result
+    #[arg(long, default_value = "mean")]
+    pub reduction: Reduction,
+    /// Write the result, float32 .npy: shaped like the logits for none, else a scalar
+    #[arg(short, long, value_name = "F.npy", required_if_eq("reduction", "none"))]
+    pub output: Option<String>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Reduction {
-    /// Σ loss / Σ class weight; of soft targets, Σ loss / number of pixels
+    /// Σ loss / Σ class weight; of soft targets, Σ loss / number of pixels; for bce, of elements
     Mean,
     /// Σ loss
     Sum,
-    /// The loss of every pixel
+    /// The loss of every pixel; for bce, of every element
     None,
 }
 

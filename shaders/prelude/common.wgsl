@@ -117,6 +117,14 @@ fn magnitude(x: vec4<f32>) -> vec4<u32> {
   return bitcast<vec4<u32>>(x) & vec4(0x7fffffffu);
 }
 
+// Inf · p by the bits of p, which an adapter may take for 0 where it is subnormal.
+fn times_infinity(p: vec4<f32>) -> vec4<f32> {
+  let bits = magnitude(p);
+  let negative = bitcast<vec4<u32>>(p) != bits;
+  let product = select(vec4(params.infinity), vec4(-params.infinity), negative);
+  return select(product, vec4(params.nan), (bits == vec4(0u)) | (bits > vec4(NOT_FINITE)));
+}
+
 // An integer that orders floats as PyTorch's argmax does: by value, subnormals too, −0 and +0 equal, NaN on top.
 fn order(x: f32) -> i32 {
   let bits = bitcast<i32>(x);

@@ -71,7 +71,7 @@ fn a_specialisation_has_a_name_of_its_own() {
     let argmax = Specialisation { scores: Scores { margin: true, ..Scores::NONE }, ..argmax };
     let name = &SpecialisedKernel::of([(&ops::argmax::ARGMAX, argmax)])[0];
     assert_eq!(name.to_string(), "argmax (words64, f16, u8, 5 classes, margin)");
-    let finish = (&ops::cross_entropy::FINISH, (ops::cross_entropy::FINISH.specialisations)(5)[0]);
+    let finish = (&ops::loss::FINISH, (ops::loss::FINISH.specialisations)(5)[0]);
     assert_eq!(SpecialisedKernel::of([finish])[0].to_string(), "cross-entropy finish");
 }
 
@@ -168,8 +168,7 @@ fn params_lie_where_the_shaders_look() {
 #[test]
 fn the_loss_record_lies_where_the_shader_writes_it() {
     use crate::LossRecord;
-    let module =
-        validate(&Specialisation::new(Access::Vec4, ElementType::F32, 0).source(&ops::cross_entropy::FINISH)).unwrap();
+    let module = validate(&Specialisation::new(Access::Vec4, ElementType::F32, 0).source(&ops::loss::FINISH)).unwrap();
     let offsets: Vec<_> = module
         .types
         .iter()
