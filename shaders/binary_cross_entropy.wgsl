@@ -29,7 +29,7 @@ fn elements(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocati
   let first_group = (position - local) * GROUPS + local;
   for (var k = 0u; k < GROUPS; k++) {
     let group = first_group + k * WORKGROUP;
-    if group >= params.groups {
+    if group >= group_count() {
       break;
     }
     let place = place_of(image, group);
@@ -46,8 +46,8 @@ fn elements(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocati
       if PER_ELEMENT {
         store(out, of_class, place.left);
       }
-      element += params.plane_stride;
-      out += params.out_plane_stride;
+      element += plane_stride();
+      out += out_plane_stride();
     }
     loss += select(vec4(0.0), of_classes, vec4(0u, 1u, 2u, 3u) < vec4(place.left));
     pixels += min(place.left, 4u);

@@ -30,7 +30,7 @@ fn pixels(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation
   let first_group = (position - local) * GROUPS + local;
   for (var k = 0u; k < GROUPS; k++) {
     let group = first_group + k * WORKGROUP;
-    if group >= params.groups {
+    if group >= group_count() {
       break;
     }
     let at = map_at(image, group);
@@ -65,7 +65,7 @@ fn pixels(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation
 
 // The losses of a group; a class out of range has some loss that the caller leaves out.
 fn losses_of(first: u32, classes: vec4<u32>) -> vec4<f32> {
-  let stride = params.plane_stride;
+  let stride = plane_stride();
   var maximum = load(first);
   var sum = vec4(0.0);
   var chosen = vec4(0.0);
@@ -95,7 +95,7 @@ fn losses_of(first: u32, classes: vec4<u32>) -> vec4<f32> {
     let found = online_statistics(first);
     maximum = found.maximum;
     sum = found.sum;
-    let element = first + min(classes, vec4(params.classes - 1u)) * stride + vec4(0u, 1u, 2u, 3u) * params.pixel_stride;
+    let element = first + min(classes, vec4(params.classes - 1u)) * stride + vec4(0u, 1u, 2u, 3u) * pixel_stride();
     let inside = min(element, vec4(params.elements - 1u));
     chosen = vec4(load_one(inside.x), load_one(inside.y), load_one(inside.z), load_one(inside.w));
   }

@@ -24,7 +24,7 @@ fn keys(x: vec4<f32>) -> vec4<i32> {
 @compute @workgroup_size(WORKGROUP)
 fn bytes(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let group = invocation(workgroup, local);
-  if group >= params.groups {
+  if group >= group_count() {
     return;
   }
   let image = image_of(workgroup);
@@ -33,15 +33,15 @@ fn bytes(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_
   for (var c = 0u; c < class_count(); c++) {
     let present = keys(load(element)) >= vec4(thresholds[c]);
     byte_planes[at] = pack_labels(select(vec4(0u), vec4(1u), present));
-    element += params.plane_stride;
-    at += params.map_groups;
+    element += plane_stride();
+    at += params.map.x;
   }
 }
 
 @compute @workgroup_size(WORKGROUP)
 fn bits(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let group = invocation(workgroup, local);
-  if group >= params.groups {
+  if group >= group_count() {
     return;
   }
   let image = image_of(workgroup);
@@ -52,9 +52,9 @@ fn bits(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     for (var c = first; c < min(first + 32u, class_count()); c++) {
       let present = keys(load(element)) >= vec4(thresholds[c]);
       word |= select(vec4(0u), vec4(1u << (c - first)), present);
-      element += params.plane_stride;
+      element += plane_stride();
     }
     word_planes[at] = word;
-    at += params.map_groups;
+    at += params.map.x;
   }
 }

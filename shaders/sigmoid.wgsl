@@ -9,8 +9,8 @@ const GROUPS: u32 = 4u;
 fn sigmoid(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let first = invocation(workgroup, 0u) * GROUPS + local;
   let image = image_of(workgroup);
-  let groups = params.groups;
-  let one_row = params.row_groups == groups;
+  let groups = group_count();
+  let one_row = params.grid.y == params.grid.z;
   // Parameters are read before the first store: a store may change any storage buffer, as far as a driver knows.
   var place = place_of(image, first);
   var out = out_place(image, first);

@@ -30,7 +30,7 @@ fn soft_pixels(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invoc
   let first_group = (position - local) * GROUPS + local;
   for (var k = 0u; k < GROUPS; k++) {
     let group = first_group + k * WORKGROUP;
-    if group >= params.groups {
+    if group >= group_count() {
       break;
     }
     let place = place_of(image, group);
@@ -59,7 +59,7 @@ fn losses_of(first: u32, first_target: u32) -> vec4<f32> {
   var element = first;
   if CLASSES != 0u {
     for (var c = 1u; c < class_count(); c++) {
-      element += params.plane_stride;
+      element += plane_stride();
       maximum = max(maximum, load(element));
     }
   } else {
@@ -88,8 +88,8 @@ fn losses_of(first: u32, first_target: u32) -> vec4<f32> {
     distances += distance;
     weights += weight;
     largest = max(largest, max(magnitude(x), magnitude(p)));
-    element += params.plane_stride;
-    target_element += params.out_plane_stride;
+    element += plane_stride();
+    target_element += out_plane_stride();
   }
   let loss = distances + log(sum) * weights;
   let special = max(largest, magnitude(loss)) >= vec4(NOT_FINITE);
@@ -113,8 +113,8 @@ fn exact_losses(first: u32, first_target: u32) -> vec4<f32> {
       term *= class_weights[c];
     }
     loss += term;
-    element += params.plane_stride;
-    target_element += params.out_plane_stride;
+    element += plane_stride();
+    target_element += out_plane_stride();
   }
   return loss;
 }

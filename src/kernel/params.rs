@@ -4,25 +4,26 @@ use crate::Logits;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
 pub(crate) struct Params {
-    pub classes: u32,
-    pub row_pixels: u32,
-    pub row_groups: u32,
+    // `grid`, `place`, `out_place`, `map` and `plane_strides` in the shader.
+    pub grid_width: u32,
     pub groups: u32,
-    pub plane_stride: u32,
-    pub pixel_stride: u32,
-    pub row_stride: u32,
-    pub image_stride: u32,
-    pub offset: u32,
-    pub out_plane_stride: u32,
-    pub out_pixel_stride: u32,
-    pub out_row_stride: u32,
-    pub out_image_stride: u32,
-    pub out_offset: u32,
-    pub elements: u32,
+    pub row_groups: u32,
     pub first_image: u32,
+    pub image_stride: u32,
+    pub row_stride: u32,
+    pub pixel_stride: u32,
+    pub offset: u32,
+    pub out_image_stride: u32,
+    pub out_row_stride: u32,
+    pub out_pixel_stride: u32,
+    pub out_offset: u32,
     pub map_groups: u32,
     pub map_offset: u32,
-    pub grid_width: u32,
+    pub plane_stride: u32,
+    pub out_plane_stride: u32,
+    pub classes: u32,
+    pub row_pixels: u32,
+    pub elements: u32,
     pub rows: u32,
     pub pixels: u32,
     pub first_pixel: u32,
@@ -50,6 +51,8 @@ pub(crate) struct Params {
     pub lanes: u32,
     pub record_word: u32,
     pub tolerance: f32,
+    /// To a multiple of 16 bytes, as the vectors of the shader have it.
+    pub padding: [u32; 2],
 }
 
 impl Params {
