@@ -4,8 +4,8 @@
 //   loss = Σ_c w[c] · p'[c] · (log Σ exp(x) − x[c])   with p' = (1 − ε) · p + ε / C
 //
 // with class weights w (1 without) and label smoothing ε (0 without). With the distances d = maximum − x this is
-// Σ w p' d + log Σ exp(−d) · Σ w p': one walk for the maximum and one for the sums, and as in cross_entropy.wgsl nothing
-// overflows on the way. The targets need be neither in 0..=1 nor sum to 1.
+// Σ w p' d + log Σ exp(−d) · Σ w p': one walk for the maximum and one for the sums, and as in cross_entropy.wgsl
+// nothing overflows on the way. The targets need be neither in 0..=1 nor sum to 1.
 //
 // A special value, or an overflow, makes products like 0 · Inf, which is NaN: the probability 0 of a class whose logit
 // is −Inf makes the loss NaN, as in PyTorch. Such groups are done again, product by product.
