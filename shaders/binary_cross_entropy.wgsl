@@ -72,8 +72,8 @@ fn losses_of(x: vec4<f32>, z: vec4<f32>, p: f32) -> vec4<f32> {
   return loss;
 }
 
-// log(1 + t) for t in 0..=1, with a small relative error where t is small: 2 artanh s with s = t / (2 + t) ≤ 1 / 3, whose
-// series s + s³ / 3 + s⁵ / 5 + … ends where what is left is below 2⁻²⁵ of it.
+// log(1 + t) for t in 0..=1, with a small relative error where t is small: 2 artanh s with s = t / (2 + t) ≤ 1 / 3,
+// whose series s + s³ / 3 + s⁵ / 5 + … ends where what is left is below 2⁻²⁵ of it.
 fn log_1p(t: vec4<f32>) -> vec4<f32> {
   let s = t / (2.0 + t);
   let q = s * s;

@@ -7,8 +7,8 @@
 // A pixel whose target is the ignore index has loss 0 and weight 0. A target that is neither a class nor the ignore
 // index makes the pixel's loss, and every reduction over it, NaN, and its position is reported.
 //
-// `pixels`: an invocation owns GROUPS groups a workgroup apart and leaves one partial sum, which the kernels of loss.wgsl
-// add up; with PER_PIXEL it writes the losses too.
+// `pixels`: an invocation owns GROUPS groups a workgroup apart and leaves one partial sum, which the kernels of
+// loss.wgsl add up; with PER_PIXEL it writes the losses too.
 //
 // logits: [N, C, plane_stride] or [N, H · W, C], targets and losses: [N, map_groups] of four, class_weights: [C],
 // partial sums: [N, partials]

@@ -1,6 +1,6 @@
-// Adds up the partial sums that the kernels of a loss leave. `partials` adds FAN neighbours an invocation, as often as it
-// takes; `finish`, a single invocation, adds the last ones and divides for the mean. The order of the additions depends
-// on the shape alone, so the same input gives the same bits; no atomics, no barriers.
+// Adds up the partial sums that the kernels of a loss leave. `partials` adds FAN neighbours an invocation, as often as
+// it takes; `finish`, a single invocation, adds the last ones and divides for the mean. The order of the additions
+// depends on the shape alone, so the same input gives the same bits; no atomics, no barriers.
 //
 // partial sums: [partials]
 

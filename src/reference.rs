@@ -431,9 +431,10 @@ pub fn multi_label<T: Copy + Into<f64>>(logits: &Logits, data: &[T], thresholds:
 }
 
 /// Binary cross-entropy of logits and targets, N × C × H × W in the order of `data`, as in
-/// [PyTorch](https://docs.pytorch.org/docs/stable/generated/torch.nn.BCEWithLogitsLoss.html): the loss of every element,
-/// packed, `(1 − z) · x + (1 + (p − 1) · z) · (log(1 + e^−|x|) + max(−x, 0))` with its target z and the `pos_weight` p of
-/// its class, 1 without. [`BinaryCrossEntropy`](crate::BinaryCrossEntropy) returns their mean or their sum.
+/// [PyTorch](https://docs.pytorch.org/docs/stable/generated/torch.nn.BCEWithLogitsLoss.html): the loss of every
+/// element, packed, `(1 − z) · x + (1 + (p − 1) · z) · (log(1 + e^−|x|) + max(−x, 0))` with its target z and the
+/// `pos_weight` p of its class, 1 without. [`BinaryCrossEntropy`](crate::BinaryCrossEntropy) returns their mean or
+/// their sum.
 ///
 /// ```
 /// use seghead::{Logits, reference};

@@ -1,5 +1,5 @@
-//! Binary cross-entropy: the f64 twin on awkward shapes with all options, special values, small losses, cross-entropy of
-//! two classes, bands and windows, errors.
+//! Binary cross-entropy: the f64 twin on awkward shapes with all options, special values, small losses, cross-entropy
+//! of two classes, bands and windows, errors.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -112,8 +112,8 @@ fn weights(random: &mut Random, classes: u32) -> Vec<f32> {
 /// The error that the loss of an element may have. With L = log(1 + t) and t = e^−|x|, WGSL has t within 3 + 2 |x| ulp
 /// of 2 U at most, which L has at most too; a division of 2.5 ulp, the roundings of 2 + t and 2 s, those of the series,
 /// whose terms behind the first are below 1/27, and what it lacks make 9 U. w has a rounding each of p − 1, the product
-/// and the sum, w L one more; (1 − z) x and p z x have two, the sum one. Numbers below the smallest normal may be flushed
-/// to zero. The twin loses the difference of terms as large as x in f64.
+/// and the sum, w L one more; (1 − z) x and p z x have two, the sum one. Numbers below the smallest normal may be
+/// flushed to zero. The twin loses the difference of terms as large as x in f64.
 fn tolerance(x: f32, z: f32, p: f32) -> f64 {
     let (x, z, p) = (f64::from(x), f64::from(z), f64::from(p));
     let softplus = (-x.abs()).exp().ln_1p();
@@ -363,12 +363,12 @@ fn bands() {
                     assert!((got.value - expected.value).abs() <= 320.0 * U as f32 * expected.value, "{what}");
                 };
                 check(operator.run_blocking(&gpu, &shape, &data, &targets).unwrap());
-                let mut read = |first: u64, bytes: &mut [u8]| {
+                let read = |first: u64, bytes: &mut [u8]| {
                     let first = first as usize * 4;
                     bytes.copy_from_slice(&bytemuck::cast_slice(&targets)[first..first + bytes.len()]);
                     Ok(())
                 };
-                let reader = Input::reader(ElementType::F32, targets.len() as u64, &mut read);
+                let reader = Input::reader(ElementType::F32, targets.len() as u64, read);
                 check(operator.run_blocking(&gpu, &shape, &data, reader).unwrap());
                 // Halves on either side: the values are the same.
                 let (data_bits, target_bits) = (halves(&data), halves(&targets));

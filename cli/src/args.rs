@@ -278,8 +278,8 @@ pub struct CrossEntropy {
 pub struct Bce {
     /// Logits, C×H×W or N×C×H×W: .npy, FILE.npz:NAME or FILE.safetensors:NAME
     pub logits: String,
-    /// Targets, a float .npy shaped like LOGITS; or labels, H×W or N×H×W, an integer .npy, or a grey or paletted PNG: with
-    /// one class 0 and 1 are the targets, with more the target is 1 for the labelled class and 0 for the others
+    /// Targets, a float .npy shaped like LOGITS; or labels, H×W or N×H×W, an integer .npy, or a grey or paletted PNG:
+    /// with one class 0 and 1 are the targets, with more the target is 1 for the labelled class and 0 for the others
     pub target: String,
     /// A weight of positive targets per class: a .npy file or a list
     #[arg(long, value_name = "F|w0,w1,…", allow_hyphen_values = true)]

@@ -41,8 +41,8 @@ pub(crate) static ELEMENTS: Kernel = Kernel {
 /// Per element, with its logit x, its target z, in general a probability, and the weight p of positive targets of its
 /// class, `(1 − z) · x + (1 + (p − 1) · z) · (log(1 + e^−|x|) + max(−x, 0))` as in
 /// [`torch.nn.BCEWithLogitsLoss`](https://docs.pytorch.org/docs/stable/generated/torch.nn.BCEWithLogitsLoss.html). It
-/// neither overflows on the way nor loses small losses: those of confident predictions keep their relative accuracy, where
-/// PyTorch rounds them to 0. The twin is
+/// neither overflows on the way nor loses small losses: that of a confident prediction keeps its relative accuracy,
+/// where the same formula term by term in f32 rounds it to 0 (x = −20, z = 0). The twin is
 /// [`reference::binary_cross_entropy`](crate::reference::binary_cross_entropy). Sums are taken on the GPU in an order
 /// that depends on the shape alone: the same input gives the same bits on the same adapter.
 ///
@@ -91,8 +91,8 @@ impl BinaryCrossEntropy {
     }
 
     /// Makes the work ready to be recorded: reads `input`, shaped like `logits`, and `targets`, f32 with the sizes and
-    /// strides of `logits`, [`Logits::output`]; writes a [`LossRecord`](crate::LossRecord) to `record` and, if given, the
-    /// loss of every element to `losses`, which lie as the targets do.
+    /// strides of `logits`, [`Logits::output`]; writes a [`LossRecord`](crate::LossRecord) to `record` and, if given,
+    /// the loss of every element to `losses`, which lie as the targets do.
     ///
     /// # Errors
     ///

@@ -17,9 +17,9 @@ pub(crate) use targets::SoftTargets;
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reduction {
-    /// Their sum over the sum of their targets' class weights; NaN where that is 0, as when all are ignored. Against soft
-    /// targets, their sum over the number of pixels; of [`BinaryCrossEntropy`](crate::BinaryCrossEntropy), over that of
-    /// elements.
+    /// Their sum over the sum of their targets' class weights; NaN where that is 0, as when all are ignored. Against
+    /// soft targets, their sum over the number of pixels; of [`BinaryCrossEntropy`](crate::BinaryCrossEntropy), over
+    /// that of elements.
     #[default]
     Mean,
     /// Their sum.
@@ -68,8 +68,8 @@ pub struct Loss {
     pub pixels: u64,
     /// Number of pixels whose target was the ignore index.
     pub ignored: u64,
-    /// The loss of every pixel, N × H × W, 0 where it is ignored, if [`CrossEntropy`](crate::CrossEntropy) was asked for
-    /// it.
+    /// The loss of every pixel, N × H × W, 0 where it is ignored, if [`CrossEntropy`](crate::CrossEntropy) was asked
+    /// for it.
     pub per_pixel: Option<Vec<f32>>,
     /// The loss of every element, in the order of the logits, if [`BinaryCrossEntropy`](crate::BinaryCrossEntropy) was
     /// asked for it.

@@ -89,7 +89,8 @@ fn reduction(reduction: Reduction) -> seghead::Reduction {
     if reduction == Reduction::Mean { seghead::Reduction::Mean } else { seghead::Reduction::Sum }
 }
 
-/// Writes and prints a loss: the single ones, with their shape, where they were asked for, else what they are reduced to.
+/// Writes and prints a loss: the single ones, with their shape, where they were asked for, else what they are reduced
+/// to.
 fn report(
     common: &Common,
     progress: Progress,
@@ -146,8 +147,8 @@ fn check_labels(target: &str, labels: &LabelMap, logits: seghead::Logits) -> Res
     }
 }
 
-/// The targets that labels stand for, element by element in the order of the logits: of a single class the labels, else 1
-/// for the class that is the label.
+/// The targets that labels stand for, element by element in the order of the logits: of a single class the labels, else
+/// 1 for the class that is the label.
 fn one_hot(labels: &LabelMap, logits: seghead::Logits) -> seghead::Input<'_> {
     let (image_stride, plane_stride) = (u64::from(logits.image_stride()), u64::from(logits.plane_stride()));
     let (pixel_stride, pixels) = (u64::from(logits.pixel_stride()), u64::from(logits.pixels()));

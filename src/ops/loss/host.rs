@@ -71,8 +71,8 @@ pub(crate) async fn run(
     Ok(Loss { value: value as f32, pixels, ignored: pixels - valid, per_pixel: None, per_element: None })
 }
 
-/// The one-shot function on its way. The GPU sums up some neighbouring partial sums, and these sums are added here, in an
-/// order that does not depend on the bands.
+/// The one-shot function on its way. The GPU sums up some neighbouring partial sums, and these sums are added here, in
+/// an order that does not depend on the bands.
 struct Losses<'a, T> {
     gpu: &'a Gpu,
     loss: &'a mut T,
