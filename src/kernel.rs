@@ -99,6 +99,7 @@ pub(crate) static KERNELS: &[&Kernel] = &[
     &ops::segment::UPSCALE,
     &ops::segment::RESIZE,
     &ops::sigmoid::SIGMOID,
+    &ops::sigmoid::ROWS,
     &ops::softmax::REGISTERS,
     &ops::softmax::STATISTICS,
     &ops::softmax::APPLY,
