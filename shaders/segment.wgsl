@@ -141,26 +141,34 @@ fn resize(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation
   write_row(image, row, column, best);
 }
 
-// Four pixels of a row, in two walks over the classes that heed special values, as argmax and softmax have them.
+// Four pixels of a row, in two walks over the classes that heed special values, as argmax and softmax have them. One loop
+// for both: drivers compile the sampling once, which is most of what they compile of this kernel.
 fn exact_best(base: u32, row: u32, column: u32) -> Best {
   let taps = taps_of(base, row, column);
-  var best = first_class(sample(taps, 0u));
-  var top = order4(best.maximum);
+  let count = class_count();
+  let steps = select(count, 2u * count, SCORES);
+  var best: Best;
+  var top = vec4(0);
   var plane = 0u;
-  for (var c = 1u; c < class_count(); c++) {
-    plane += plane_stride();
+  for (var i = 0u; i < steps; i++) {
+    if i == count {
+      plane = 0u;
+      best.sum = vec4(0.0);
+    }
     let x = sample(taps, plane);
-    let key = order4(x);
-    best = next_label(best, x, c, key > top);
-    top = max(top, key);
+    if i == 0u {
+      best = first_class(x);
+      top = order4(x);
+    } else if i < count {
+      let key = order4(x);
+      best = next_label(best, x, i, key > top);
+      top = max(top, key);
+    } else {
+      best = add_term(best, x);
+    }
+    plane += plane_stride();
   }
   if SCORES {
-    best.sum = vec4(0.0);
-    plane = 0u;
-    for (var c = 0u; c < class_count(); c++) {
-      best = add_term(best, sample(taps, plane));
-      plane += plane_stride();
-    }
     best = undefined_scores(best);
   }
   return best;

@@ -340,7 +340,9 @@ pub fn cross_entropy_soft<T: Copy + Into<f64>, P: Copy + Into<f64>>(
         -log_p.into_iter().zip(targets).enumerate().map(term).sum::<f64>()
     };
     let log_p = log_softmax(logits, data, Axis::Class);
-    let per_pixel: Vec<f64> = pixels(logits, &log_p).zip(pixels(logits, targets)).map(loss).collect();
+    // Of a crop they are packed, as all results are.
+    let packed = logits.resized(logits.images(), logits.height(), logits.width()).unwrap_or(*logits);
+    let per_pixel: Vec<f64> = pixels(&packed, &log_p).zip(pixels(logits, targets)).map(loss).collect();
     Losses { weight: per_pixel.len() as f64, per_pixel }
 }
 

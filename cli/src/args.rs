@@ -89,7 +89,14 @@ pub enum Command {
     /// The adapters of this machine, their limits, and the one that is chosen
     Adapters,
     /// Test every kernel on the chosen adapter against a reference in double precision
-    Doctor,
+    Doctor(Doctor),
+}
+
+#[derive(Args, Debug)]
+pub struct Doctor {
+    /// Test only the kernels with this in their name, such as argmax
+    #[arg(long, value_name = "SUBSTRING")]
+    pub kernel: Option<String>,
 }
 
 #[derive(Args, Debug)]

@@ -40,7 +40,7 @@ fn main() -> ExitCode {
         Command::Loss(args) => commands::loss::run(args, &cli.common),
         Command::Inspect(args) => commands::inspect::run(args, &cli.common),
         Command::Adapters => commands::adapters::run(&cli.common),
-        Command::Doctor => commands::doctor::run(&cli.common),
+        Command::Doctor(args) => commands::doctor::run(args, &cli.common),
     };
     match result {
         Ok(()) => {

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::sync::LazyLock;
 
 use super::{Access, KERNELS, Kernel, PipelineKey, Specialisation, UNROLLED_CLASSES, binding};
 use crate::Gpu;
@@ -38,10 +39,12 @@ impl fmt::Display for SpecialisedKernel {
 impl SpecialisedKernel {
     /// Names for all of `keys`, in their order.
     pub(crate) fn of(keys: impl IntoIterator<Item = PipelineKey>) -> Vec<Self> {
-        let common: Vec<_> = KERNELS.iter().map(|kernel| (*kernel, common_words(kernel))).collect();
+        // Computed once: a dispatch may be asked for its kernels often.
+        static COMMON: LazyLock<Vec<(&Kernel, HashSet<String>)>> =
+            LazyLock::new(|| KERNELS.iter().map(|kernel| (*kernel, common_words(kernel))).collect());
         let name = |(kernel, specialisation): PipelineKey| {
             let mut words = specialisation.words();
-            if let Some((_, common)) = common.iter().find(|(known, _)| *known == kernel) {
+            if let Some((_, common)) = COMMON.iter().find(|(known, _)| *known == kernel) {
                 words.retain(|word| !common.contains(word));
             }
             Self { kernel: kernel.name, specialisation: words.join(", ") }

@@ -23,7 +23,7 @@ pub fn cases() -> Cases {
 }
 
 fn case(reading: Reading, label_type: LabelType, scores: Vec<Score>) -> Case {
-    Case::new(KERNELS, format!("{reading:?}, {label_type:?}, {scores:?}"), move |context, findings| {
+    Case::new(KERNELS, format!("{reading}, {label_type:?}, {scores:?}"), move |context, findings| {
         let gpu = &context.gpu;
         let mut bench = Bench::new(gpu);
         let mut works = Vec::new();
@@ -38,8 +38,8 @@ fn case(reading: Reading, label_type: LabelType, scores: Vec<Score>) -> Case {
         let mut results = bench.run()?;
         for (sample, maps, dispatch) in &works {
             let subject = Subject::new(dispatch, KERNELS, &sample.name);
-            let labels = reference::argmax(&sample.shape, &sample.values);
-            let scores = reference::scores(&sample.shape, &sample.values);
+            let labels = reference::argmax(&sample.shape, &sample.data);
+            let scores = reference::scores(&sample.shape, &sample.data);
             let exact = (|_: usize| 0.0, |_: usize, _: u32| false);
             maps.compare(findings, &subject, &mut results, (&labels, &scores), reading.classes, exact);
         }

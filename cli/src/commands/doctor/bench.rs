@@ -1,7 +1,7 @@
 //! Runs dispatches and reads back what they write.
 
 use seghead::wgpu::{Buffer, BufferDescriptor, BufferUsages, CommandEncoder};
-use seghead::{Dispatch, Error, Gpu, Readback};
+use seghead::{Dispatch, Error, Gpu, LabelType, Map, Readback};
 
 use super::data::GUARD;
 
@@ -27,6 +27,11 @@ impl<'a> Bench<'a> {
         let guards = vec![GUARD; bytes.div_ceil(4) as usize];
         let usage = BufferUsages::STORAGE | BufferUsages::COPY_DST | BufferUsages::COPY_SRC;
         self.buffer(bytemuck::cast_slice(&guards), usage)
+    }
+
+    /// A buffer to be written, of zeros.
+    pub fn zeroed(&self, bytes: u64) -> Buffer {
+        self.buffer(&vec![0; bytes as usize], BufferUsages::STORAGE | BufferUsages::COPY_DST | BufferUsages::COPY_SRC)
     }
 
     fn buffer(&self, bytes: &[u8], usage: BufferUsages) -> Buffer {
@@ -64,5 +69,14 @@ impl Results {
     /// The bytes of the next output.
     pub fn bytes(&mut self) -> Vec<u8> {
         self.0.next().unwrap_or_default()
+    }
+
+    /// The labels of the next output.
+    pub fn labels(&mut self, map: &Map, label_type: LabelType) -> Vec<u32> {
+        let bytes = self.bytes();
+        match label_type {
+            LabelType::U8 => map.unpad(&bytes).into_iter().map(u32::from).collect(),
+            LabelType::U32 => map.unpad(&bytemuck::pod_collect_to_vec::<u8, u32>(&bytes)),
+        }
     }
 }

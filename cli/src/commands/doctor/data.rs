@@ -1,18 +1,21 @@
 //! What the kernels are fed: small tensors of awkward shapes, in all memory layouts, with ordinary numbers, with many
 //! equal ones, and with those that are special.
 
+use std::fmt;
+
 use half::f16;
 use seghead::{ElementType, Error, Logits, Map};
 
-/// A class count that is a constant of the shaders, whose loops unroll, and one that is not.
-pub const CLASSES: [u32; 2] = [5, 30];
+/// A class count that is a constant of the shaders, whose loops unroll, and one that is not. The first is small, since
+/// the more there is to unroll the longer a driver takes to compile it.
+pub const CLASSES: [u32; 2] = [3, 30];
 
 /// What lies in a buffer where no element is, before a kernel runs. As a number it is a NaN, which spreads where it is
 /// used.
 pub const GUARD: u32 = 0x7fc0_a5a5;
 
 /// A way of reading logits that is a specialisation.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Reading {
     pub classes: u32,
     pub element_type: ElementType,
@@ -37,8 +40,8 @@ impl Reading {
     pub fn samples(self, written: bool) -> Result<Vec<Sample>, Error> {
         let c = self.classes;
         let mut random = Random::new(u64::from(c) + u64::from(self.element_type.bits()));
-        let sample = |name: &str, shape: Logits, value: &mut dyn FnMut(usize, usize) -> f32| {
-            Sample::new(name.to_owned(), shape.with_element_type(self.element_type), value)
+        let sample = |note: &str, shape: Logits, value: &mut dyn FnMut(usize, usize) -> f32| {
+            Sample::new(note, shape.with_element_type(self.element_type), value)
         };
         let mut logit = |_: usize, _: usize| random.logit();
         let mut special = Special::new(self.element_type, c);
@@ -46,21 +49,31 @@ impl Reading {
         if self.in_fours {
             let width = if written { 8 } else { 10 };
             return Ok(vec![
-                sample("4×12", Logits::chw(c, 4, 12)?, &mut logit),
-                sample("2 images of 3×7, padded", Logits::nchw(2, c, 3, 7)?.padded()?, &mut tie),
-                sample("4×8 of 2 images of 6×16", Logits::nchw(2, c, 6, 16)?.crop(1, 4, 4, width)?, &mut logit),
-                sample("1×724 special values", Logits::chw(c, 1, SPECIAL_PIXELS + 2)?, &mut special),
+                sample("", Logits::chw(c, 4, 12)?, &mut logit),
+                sample("equal numbers, padded", Logits::nchw(2, c, 3, 7)?.padded()?, &mut tie),
+                sample("of 6×16", Logits::nchw(2, c, 6, 16)?.crop(1, 4, 4, width)?, &mut logit),
+                sample(SPECIAL, Logits::chw(c, 1, SPECIAL_PIXELS + 2)?, &mut special),
             ]);
         }
         Ok(vec![
-            sample("3×7", Logits::chw(c, 3, 7)?, &mut logit),
-            sample("3×6 of 2 images of 5×9", Logits::nchw(2, c, 5, 9)?.crop(1, 2, 3, 6)?, &mut tie),
-            sample("2 images of 3×5, classes last", Logits::nhwc(2, 3, 5, c)?, &mut logit),
-            sample("1×723 special values", Logits::chw(c, 1, SPECIAL_PIXELS + 1)?, &mut special),
-            sample("1×723 special values, classes last", Logits::hwc(1, SPECIAL_PIXELS + 1, c)?, &mut special),
+            sample("", Logits::chw(c, 3, 7)?, &mut logit),
+            sample("equal numbers, of 5×9", Logits::nchw(2, c, 5, 9)?.crop(1, 2, 3, 6)?, &mut tie),
+            sample("", Logits::nhwc(2, 3, 5, c)?, &mut logit),
+            sample(SPECIAL, Logits::chw(c, 1, SPECIAL_PIXELS + 1)?, &mut special),
+            sample(SPECIAL, Logits::hwc(1, SPECIAL_PIXELS + 1, c)?, &mut special),
         ])
     }
 }
+
+impl fmt::Display for Reading {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { classes, element_type, in_fours } = self;
+        write!(f, "{classes} classes, {element_type:?}, read {}", if *in_fours { "in fours" } else { "one by one" })
+    }
+}
+
+/// What a sample with special values is called.
+pub const SPECIAL: &str = "special values";
 
 /// Few different values, so that many pixels have several classes on top.
 fn tie(pixel: usize, class: usize) -> f32 {
@@ -69,38 +82,54 @@ fn tie(pixel: usize, class: usize) -> f32 {
 
 /// A tensor.
 pub struct Sample {
-    /// The size and the layout, in words.
+    /// N×C×H×W, and what else there is to say.
     pub name: String,
     pub shape: Logits,
-    /// The elements without padding, as the reference has them, and as exactly as their type holds them.
+    /// The elements without padding, as exactly as their type holds them.
     pub values: Vec<f32>,
+    /// The same as the reference takes them: of a crop, all of the tensor that it is taken from.
+    pub data: Vec<f32>,
 }
 
 impl Sample {
     /// With `value(pixel, class)`, pixels counted over all images.
-    pub fn new(name: String, shape: Logits, value: &mut dyn FnMut(usize, usize) -> f32) -> Self {
+    pub fn new(note: &str, shape: Logits, value: &mut dyn FnMut(usize, usize) -> f32) -> Self {
         let rounded = |x: f32| match shape.element_type() {
             ElementType::F32 => x,
             ElementType::F16 => f16::from_f32(x).to_f32(),
         };
-        let values = places(&shape).map(|(_, pixel, class)| rounded(value(pixel, class))).collect();
-        Self { name, shape, values }
+        let values: Vec<f32> = places(&shape).map(|(_, pixel, class)| rounded(value(pixel, class))).collect();
+        let sizes = [shape.images(), shape.classes(), shape.height(), shape.width()].map(|size| size.to_string());
+        let last = if shape.pixel_stride() > 1 { ", classes last" } else { "" };
+        let note = if note.is_empty() { String::new() } else { format!(", {note}") };
+        let name = format!("{}{last}{note}", sizes.join("×"));
+        let mut sample = Self { name, shape, values, data: Vec::new() };
+        sample.data = if sample.is_cropped() { sample.laid() } else { sample.values.clone() };
+        sample
+    }
+
+    /// Whether something else lies between the rows.
+    fn is_cropped(&self) -> bool {
+        self.shape.row_stride() > self.shape.width() * self.shape.pixel_stride()
+    }
+
+    /// All that lies in a buffer with this tensor.
+    fn laid(&self) -> Vec<f32> {
+        let mut all = vec![f32::from_bits(GUARD); self.shape.len() as usize];
+        places(&self.shape).zip(&self.values).for_each(|((element, ..), &x)| all[element] = x);
+        all
     }
 
     /// The content of a buffer with this tensor.
     pub fn bytes(&self) -> Vec<u8> {
-        let elements = places(&self.shape).zip(&self.values).map(|((element, ..), &x)| (element, x));
+        let all = self.laid();
         match self.shape.element_type() {
-            ElementType::F32 => {
-                let mut all = vec![f32::from_bits(GUARD); self.shape.len() as usize];
-                elements.for_each(|(element, x)| all[element] = x);
-                bytemuck::cast_slice(&all).to_vec()
-            }
+            ElementType::F32 => bytemuck::cast_slice(&all).to_vec(),
             ElementType::F16 => {
+                let mut halves: Vec<f16> = all.into_iter().map(f16::from_f32).collect();
                 // In whole words.
-                let mut all = vec![f16::NAN; (self.shape.len() as usize).next_multiple_of(2)];
-                elements.for_each(|(element, x)| all[element] = f16::from_f32(x));
-                bytemuck::cast_slice(&all).to_vec()
+                halves.resize(halves.len().next_multiple_of(2), f16::NAN);
+                bytemuck::cast_slice(&halves).to_vec()
             }
         }
     }
@@ -113,8 +142,7 @@ impl Sample {
 
     /// The first element of a result that is outside the rectangle of a crop and was written nevertheless.
     pub fn written_outside(&self, bytes: &[u8]) -> Option<usize> {
-        let rows_apart = self.shape.row_stride() > self.shape.width() * self.shape.pixel_stride();
-        if !rows_apart {
+        if !self.is_cropped() {
             return None;
         }
         let mut all: Vec<u32> = bytemuck::pod_collect_to_vec(bytes);

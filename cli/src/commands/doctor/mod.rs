@@ -9,14 +9,18 @@ mod bench;
 mod cross_entropy;
 mod data;
 mod findings;
+mod inspect;
+mod interpolate;
+mod resizing;
 mod scores;
 mod segment;
 mod sigmoid;
+mod soft_targets;
 mod softmax;
+mod top_k;
 mod windows;
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -26,7 +30,7 @@ use serde_json::json;
 
 use self::findings::{Failure, Findings};
 use super::{number, open_gpu, print_result};
-use crate::args::Common;
+use crate::args::{Common, Doctor};
 use crate::error::Error;
 use crate::progress::Progress;
 
@@ -34,8 +38,18 @@ type Cases = Vec<Case>;
 
 /// The cases of all operators.
 fn cases() -> Cases {
-    let operators =
-        [argmax::cases, cross_entropy::cases, segment::cases, sigmoid::cases, softmax::cases, windows::cases];
+    let operators = [
+        argmax::cases,
+        cross_entropy::cases,
+        inspect::cases,
+        interpolate::cases,
+        segment::cases,
+        sigmoid::cases,
+        soft_targets::cases,
+        softmax::cases,
+        top_k::cases,
+        windows::cases,
+    ];
     operators.into_iter().flat_map(|cases| cases()).collect()
 }
 
@@ -65,37 +79,55 @@ impl Case {
         Self { kernels, what, run: Box::new(run) }
     }
 
-    /// What it finds, errors of the device included.
+    /// What it finds, or why it could not be run.
     fn find(&self, context: &Context) -> Findings {
         let mut findings = Findings::default();
-        let device = context.gpu.device();
-        let filters = [ErrorFilter::Internal, ErrorFilter::OutOfMemory, ErrorFilter::Validation];
-        let scopes = filters.map(|filter| device.push_error_scope(filter));
-        let result = (self.run)(context, &mut findings);
-        // The innermost first.
-        let reported: Vec<_> = scopes
-            .into_iter()
-            .rev()
-            .filter_map(|scope| pollster::block_on(scope.pop()))
-            .map(|e| e.to_string())
-            .collect();
-        // What the device says first is why the rest has failed.
-        if let Some(error) = reported.into_iter().next().or(result.err().map(|error| error.to_string())) {
-            let error = error.split_whitespace().collect::<Vec<_>>().join(" ");
+        if let Err(error) = guarded(&context.gpu, || (self.run)(context, &mut findings)) {
+            // What was compared is worth nothing then.
             let message = format!("{}: {}: {error}", self.kernels.join(" or "), self.what);
-            findings = Findings { failures: vec![Failure { suspects: self.kernels.to_vec(), message }], ..findings };
+            let failures = vec![Failure { suspects: self.kernels.to_vec(), message }];
+            return Findings { failures, ..Findings::default() };
         }
         findings
     }
 }
 
-pub fn run(common: &Common) -> Result<(), Error> {
+/// Does `work`, and returns what the device holds against it.
+fn guarded<R>(gpu: &Gpu, work: impl FnOnce() -> Result<R, GpuError>) -> Result<R, GpuError> {
+    let filters = [ErrorFilter::Internal, ErrorFilter::OutOfMemory, ErrorFilter::Validation];
+    let scopes = filters.map(|filter| gpu.device().push_error_scope(filter));
+    let result = work();
+    let mut first = None;
+    for scope in scopes.into_iter().rev() {
+        first = first.or(pollster::block_on(scope.pop()));
+    }
+    match first {
+        // Why the rest has failed.
+        Some(error) => {
+            let text = error.to_string();
+            Err(GpuError::Device(text.split_whitespace().collect::<Vec<_>>().join(" ")))
+        }
+        None => result,
+    }
+}
+
+pub fn run(args: &Doctor, common: &Common) -> Result<(), Error> {
     let start = Instant::now();
+    let wanted = |kernel: &str| args.kernel.as_ref().is_none_or(|part| kernel.contains(part));
+    let mut cases = cases();
+    cases.retain(|case| case.kernels.iter().any(|kernel| wanted(kernel)));
+    if cases.is_empty() {
+        return Err(Error::Usage(format!(
+            "--kernel {}: expected a part of a kernel's name",
+            args.kernel.as_deref().unwrap_or("")
+        )));
+    }
     let progress = Progress::start("testing every kernel", common);
     let options = common.gpu_options();
     let gpu = open_gpu(common)?;
-    let mut findings = find_all(&gpu, &options);
-    let all: BTreeSet<_> = data::CLASSES.into_iter().flat_map(|classes| gpu.kernels(classes)).collect();
+    let mut findings = find_all(&cases, &gpu, &options);
+    let mut all: BTreeSet<_> = data::CLASSES.into_iter().flat_map(|classes| gpu.kernels(classes)).collect();
+    all.retain(|one| wanted(one.kernel));
     for one in all.difference(&findings.ran) {
         let message = format!("{one}: never run");
         findings.failures.push(Failure { suspects: vec![one.kernel], message });
@@ -113,12 +145,13 @@ pub fn run(common: &Common) -> Result<(), Error> {
 
 /// Runs the cases, on as many threads as there are processors. Each thread has a device of its own: software adapters
 /// compile a kernel when it first runs, on the one thread of the device's queue.
-fn find_all(gpu: &Gpu, options: &GpuOptions) -> Findings {
-    let cases = cases();
-    let next = AtomicUsize::new(0);
+fn find_all(cases: &[Case], gpu: &Gpu, options: &GpuOptions) -> Findings {
+    let queue = Mutex::new(cases.iter().enumerate());
     let found = Mutex::new(Vec::new());
     let work = |context: &Context| {
-        while let Some((i, case)) = Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|i| Some((i, cases.get(i)?))) {
+        loop {
+            let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some((i, case)) = next else { return };
             let findings = case.find(context);
             found.lock().unwrap_or_else(PoisonError::into_inner).push((i, findings));
         }

@@ -102,11 +102,7 @@ impl Maps {
         classes: u32,
         (of_logit, tolerated): (impl Fn(usize) -> f64, impl Fn(usize, u32) -> bool),
     ) {
-        let bytes = results.bytes();
-        let got: Vec<u32> = match self.label_type {
-            LabelType::U8 => self.map.unpad(&bytes).into_iter().map(u32::from).collect(),
-            LabelType::U32 => self.map.unpad(&bytemuck::pod_collect_to_vec::<u8, u32>(&bytes)),
-        };
+        let got = results.labels(&self.map, self.label_type);
         findings.compare_exactly(subject, "label", &got, labels, |i| tolerated(i, got[i]));
         for (score, _) in &self.scores {
             let got = self.map.unpad(&bytemuck::pod_collect_to_vec::<u8, f32>(&results.bytes()));

@@ -15,7 +15,7 @@ pub fn cases() -> Cases {
 }
 
 fn case(reading: Reading) -> Case {
-    Case::new(KERNELS, format!("{reading:?}"), move |context, findings| {
+    Case::new(KERNELS, format!("{reading}"), move |context, findings| {
         let gpu = &context.gpu;
         let mut bench = Bench::new(gpu);
         let mut works = Vec::new();

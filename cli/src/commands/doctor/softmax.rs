@@ -14,13 +14,13 @@ pub fn cases() -> Cases {
     let mut cases = Vec::new();
     for log in [false, true] {
         for reading in Reading::all() {
-            let what = format!("{reading:?}, log: {log}");
+            let what = format!("{reading}, log: {log}");
             cases.push(Case::new(PLANES, what, move |context, findings| {
                 check(context, findings, PLANES, planes(reading)?, log)
             }));
         }
         for reading in Reading::of(CLASSES[0]) {
-            let what = format!("{reading:?} along rows, log: {log}");
+            let what = format!("{reading} along rows, log: {log}");
             cases.push(Case::new(ROWS, what, move |context, findings| {
                 check(context, findings, ROWS, rows(reading)?, log)
             }));
@@ -35,8 +35,7 @@ fn planes(reading: Reading) -> Result<Vec<(Sample, Axis)>, Error> {
     let mut random = Random::new(3);
     let width = if reading.in_fours { 8 } else { 7 };
     let columns = Logits::nchw(2, 3, reading.classes, width)?.with_element_type(reading.element_type);
-    let name = format!("{} rows, along them", reading.classes);
-    samples.push((Sample::new(name, columns, &mut |_, _| random.logit()), Axis::Height));
+    samples.push((Sample::new("along columns", columns, &mut |_, _| random.logit()), Axis::Height));
     Ok(samples)
 }
 
@@ -46,22 +45,23 @@ fn rows(reading: Reading) -> Result<Vec<(Sample, Axis)>, Error> {
     // Whether rows start at multiples of four elements and end there.
     let (short, long, left) = if reading.in_fours { (8, 28, 4) } else { (5, 30, 3) };
     let shapes = [
-        (Logits::nchw(2, 3, 7, long)?, format!("rows of {long}")),
-        (Logits::nchw(2, 3, 5, 16)?.crop(1, left, 3, short)?, format!("rows of {short}, of 16")),
+        (Logits::nchw(2, 3, 7, long)?, "along rows"),
+        (Logits::nchw(2, 3, 5, 16)?.crop(1, left, 3, short)?, "of 5×16, along rows"),
     ];
     let mut samples: Vec<_> = shapes
         .into_iter()
-        .map(|(shape, name)| {
-            Sample::new(name, shape.with_element_type(reading.element_type), &mut |_, _| random.logit())
+        .map(|(shape, note)| {
+            Sample::new(note, shape.with_element_type(reading.element_type), &mut |_, _| random.logit())
         })
         .collect();
     for width in [short, long] {
         // Each row has what a pixel has otherwise.
         let shape = Logits::chw(1, super::data::SPECIAL_PIXELS, width)?.with_element_type(reading.element_type);
         let mut special = Special::new(reading.element_type, width);
-        let name = format!("rows of {width} special values");
         let width = width as usize;
-        samples.push(Sample::new(name, shape, &mut |pixel, _| special.value(pixel / width, pixel % width)));
+        samples.push(Sample::new("special values, along rows", shape, &mut |pixel, _| {
+            special.value(pixel / width, pixel % width)
+        }));
     }
     Ok(samples.into_iter().map(|sample| (sample, Axis::Width)).collect())
 }
@@ -93,7 +93,7 @@ fn check(
             Axis::Height => sample.shape.height(),
             Axis::Width => sample.shape.width(),
         });
-        let logarithms = reference::log_softmax(&sample.shape, &sample.values, *axis);
+        let logarithms = reference::log_softmax(&sample.shape, &sample.data, *axis);
         if log {
             // Differences of huge logits overflow in f32 where they do not in f64.
             let expected: Vec<f64> = logarithms.iter().map(|&y| f64::from(y as f32)).collect();
@@ -102,7 +102,7 @@ fn check(
             let tolerance = |i: usize| (8.0 + count - 3.0 * expected[i]) * U + 2f64.powi(-21);
             findings.compare(&subject, "logarithm", &got, &expected, tolerance);
         } else {
-            let expected = reference::softmax(&sample.shape, &sample.values, *axis);
+            let expected = reference::softmax(&sample.shape, &sample.data, *axis);
             // A term exp(d) has 3 + 2 |d| ulp and what d has, and −log p is |d| and a little more; beyond 200 it is
             // flushed. The sum has 8 U and U an addition, the quotient 3 U.
             let distance = |i: usize| (-logarithms[i]).min(200.0);
