@@ -65,7 +65,7 @@ fn top_k(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_
     if j < params.first_map || j >= params.first_map + params.maps {
       continue;
     }
-    let at = map_at(image * TOP_K + j - params.first_map, group);
+    let at = map_at(image * params.top_k + j - params.first_map, group);
     labels[at] = pack_labels(classes[j]);
     if PROBABILITIES {
       let x = float4(keys[j]);

@@ -40,7 +40,8 @@ struct Params {
   x_numerator: u32,
   x_offset: i32,
   x_denominator: u32,
-  first_map: u32,      // of several maps of an image: the first one that is bound
+  top_k: u32,          // maps of an image
+  first_map: u32,      // the first of them that is bound
   maps: u32,           // how many of them are written
   lanes: u32,          // invocations that share the groups of an image
   record_word: u32,    // where in a record an axis has its counts

@@ -46,13 +46,14 @@ pub(crate) struct Params {
     pub x_numerator: u32,
     pub x_offset: i32,
     pub x_denominator: u32,
+    pub top_k: u32,
     pub first_map: u32,
     pub maps: u32,
     pub lanes: u32,
     pub record_word: u32,
     pub tolerance: f32,
     /// To a multiple of 16 bytes, as the vectors of the shader have it.
-    pub padding: [u32; 2],
+    pub padding: u32,
 }
 
 impl Params {

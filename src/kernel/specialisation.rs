@@ -18,9 +18,21 @@ impl Scores {
         u64::from(label_type.bits()) + 32 * scores
     }
 
-    /// Every combination.
-    pub fn all() -> [Self; 8] {
-        std::array::from_fn(|bits| Self { confidence: bits & 1 != 0, margin: bits & 2 != 0, entropy: bits & 4 != 0 })
+    /// What is compiled: the margin with the confidence, the entropy with both. Every combination would be twice as many
+    /// pipelines, and what was not asked for costs a store into a placeholder.
+    pub fn levels() -> [Self; 4] {
+        let [confidence, margin, entropy] = [1, 2, 3];
+        [0, confidence, margin, entropy].map(|level| Self {
+            confidence: level >= confidence,
+            margin: level >= margin,
+            entropy: level >= entropy,
+        })
+    }
+
+    /// The least of [`levels`](Self::levels) that has these.
+    pub fn level(self) -> Self {
+        let Self { confidence, margin, entropy } = self;
+        Self { confidence: confidence || margin || entropy, margin: margin || entropy, entropy }
     }
 }
 

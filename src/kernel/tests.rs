@@ -145,6 +145,7 @@ fn params_lie_where_the_shaders_look() {
         x_numerator,
         x_offset,
         x_denominator,
+        top_k,
         first_map,
         maps,
         lanes,
