@@ -47,6 +47,17 @@ package() {
 step format cargo fmt --all --check
 step clippy cargo clippy --workspace --all-targets --locked -- -D warnings
 step test cargo test --workspace --locked
+step doctor cargo run --quiet --locked -p seghead-cli -- doctor
+
+# OpenGL is tested where there is an adapter for it: Mesa's, on Linux. One thread, for wgpu takes it for a deadlock
+# where one waits long for another's use of the context.
+opengl() { WGPU_BACKEND=gl "$@"; }
+if opengl cargo run --quiet --locked -p seghead-cli -- adapters >/dev/null 2>&1; then
+    step "test (OpenGL)" opengl cargo test --workspace --locked -- --test-threads=1
+    step "doctor (OpenGL)" opengl cargo run --quiet --locked -p seghead-cli -- doctor
+else
+    echo "==> no OpenGL adapter here (Debian, Ubuntu: libegl1 libgl1-mesa-dri): its tests are left out"
+fi
 step doc env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 step package package
 echo "check.sh: all passed"

@@ -12,13 +12,13 @@
 @compute @workgroup_size(WORKGROUP)
 fn argmax(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let group = invocation(workgroup, local);
-  if group >= params.groups {
+  if group >= group_count() {
     return;
   }
   let image = image_of(workgroup);
   let first = place_of(image, group).element;
   let at = map_at(image, group);
-  let stride = params.plane_stride;
+  let stride = plane_stride();
 
   var best = first_class(load(first));
   var largest = magnitude(best.maximum); // bits of the largest |x|, which tell whether there are special values
@@ -61,7 +61,7 @@ fn exact_best(first: u32) -> Best {
   var top = order4(best.maximum);
   var element = first;
   for (var c = 1u; c < class_count(); c++) {
-    element += params.plane_stride;
+    element += plane_stride();
     let x = load(element);
     let key = order4(x);
     best = next_label(best, x, c, key > top);
@@ -72,7 +72,7 @@ fn exact_best(first: u32) -> Best {
     element = first;
     for (var c = 0u; c < class_count(); c++) {
       best = add_term(best, load(element));
-      element += params.plane_stride;
+      element += plane_stride();
     }
     best = undefined_scores(best);
   }

@@ -6,7 +6,7 @@
 @compute @workgroup_size(WORKGROUP)
 fn copy(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let group = invocation(workgroup, local);
-  if group >= params.groups {
+  if group >= group_count() {
     return;
   }
   let image = image_of(workgroup);
@@ -15,7 +15,7 @@ fn copy(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   var out = out_place(image, group);
   for (var c = 0u; c < params.classes; c++) {
     store(out, load(element), place.left);
-    element += params.plane_stride;
-    out += params.out_plane_stride;
+    element += plane_stride();
+    out += out_plane_stride();
   }
 }

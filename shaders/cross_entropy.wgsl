@@ -7,19 +7,14 @@
 // A pixel whose target is the ignore index has loss 0 and weight 0. A target that is neither a class nor the ignore
 // index makes the pixel's loss, and every reduction over it, NaN, and its position is reported.
 //
-// `pixels`: an invocation owns GROUPS groups a workgroup apart and leaves one partial sum; with PER_PIXEL it writes the
-// losses too. `partials` adds FAN neighbouring partial sums an invocation, as often as it takes; `finish`, a single invocation, adds
-// the last ones and divides for the mean. The order of the additions depends on the shape alone, so the same input
-// gives the same bits; no atomics, no barriers.
+// `pixels`: an invocation owns GROUPS groups a workgroup apart and leaves one partial sum, which the kernels of
+// loss.wgsl add up; with PER_PIXEL it writes the losses too.
 //
 // logits: [N, C, plane_stride] or [N, H · W, C], targets and losses: [N, map_groups] of four, class_weights: [C],
-// partial sums: [N, partials], then [partials]
-
-const FAN: u32 = 64u;
+// partial sums: [N, partials]
 
 @group(0) @binding(3) var<storage, read> targets: array<Labels>;
 @group(0) @binding(4) var<storage, read> class_weights: array<f32>;
-@group(0) @binding(7) var<storage, read> partials_in: array<Partial>;
 
 @compute @workgroup_size(WORKGROUP)
 fn pixels(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -35,7 +30,7 @@ fn pixels(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation
   let first_group = (position - local) * GROUPS + local;
   for (var k = 0u; k < GROUPS; k++) {
     let group = first_group + k * WORKGROUP;
-    if group >= params.groups {
+    if group >= group_count() {
       break;
     }
     let at = map_at(image, group);
@@ -70,7 +65,7 @@ fn pixels(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation
 
 // The losses of a group; a class out of range has some loss that the caller leaves out.
 fn losses_of(first: u32, classes: vec4<u32>) -> vec4<f32> {
-  let stride = params.plane_stride;
+  let stride = plane_stride();
   var maximum = load(first);
   var sum = vec4(0.0);
   var chosen = vec4(0.0);
@@ -100,7 +95,7 @@ fn losses_of(first: u32, classes: vec4<u32>) -> vec4<f32> {
     let found = online_statistics(first);
     maximum = found.maximum;
     sum = found.sum;
-    let element = first + min(classes, vec4(params.classes - 1u)) * stride + vec4(0u, 1u, 2u, 3u) * params.pixel_stride;
+    let element = first + min(classes, vec4(params.classes - 1u)) * stride + vec4(0u, 1u, 2u, 3u) * pixel_stride();
     let inside = min(element, vec4(params.elements - 1u));
     chosen = vec4(load_one(inside.x), load_one(inside.y), load_one(inside.z), load_one(inside.w));
   }
@@ -129,42 +124,4 @@ fn losses_of(first: u32, classes: vec4<u32>) -> vec4<f32> {
 fn weights_of(classes: vec4<u32>) -> vec4<f32> {
   let at = min(classes, vec4(params.classes - 1u));
   return vec4(class_weights[at.x], class_weights[at.y], class_weights[at.z], class_weights[at.w]);
-}
-
-@compute @workgroup_size(WORKGROUP)
-fn partials(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  let sums = (params.partials + FAN - 1u) / FAN;
-  let position = invocation(workgroup, local);
-  if position < sums {
-    partials_out[position] = add_partials(position * FAN);
-  }
-}
-
-@compute @workgroup_size(WORKGROUP)
-fn finish(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  if local != 0u {
-    return;
-  }
-  var total = add_partials(0u);
-  let mean = params.reduction == 1u;
-  if total.first_invalid != NONE || (mean && total.weight == 0.0) {
-    total.loss = params.nan;
-  } else if mean {
-    total.loss /= total.weight;
-  }
-  partials_out[0] = total;
-}
-
-// At most FAN neighbours: a workgroup's worth of pixels has the same sum whatever band it is in.
-fn add_partials(first: u32) -> Partial {
-  var total = Partial(0.0, 0.0, 0u, NONE);
-  let end = min(first + FAN, params.partials);
-  for (var i = first; i < end; i++) {
-    let partial = partials_in[i];
-    total.loss += partial.loss;
-    total.weight += partial.weight;
-    total.valid += partial.valid;
-    total.first_invalid = min(total.first_invalid, partial.first_invalid);
-  }
-  return total;
 }

@@ -62,7 +62,7 @@ fn classes(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocatio
   let index = invocation(workgroup, local);
   var c = index / params.lanes;
   var lane = index - c * params.lanes;
-  if params.pixel_stride != 1u {
+  if pixel_stride() != 1u {
     // Neighbouring invocations read neighbours in memory.
     lane = index / params.classes;
     c = index - lane * params.classes;
@@ -78,9 +78,9 @@ fn classes(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocatio
   var negative_infinity = vec4(0u);
   var negative = vec4(0u);
   var unit = vec4(0u);
-  for (var group = lane; group < params.groups; group += params.lanes) {
+  for (var group = lane; group < group_count(); group += params.lanes) {
     let place = place_of(image, group);
-    let bits = bitcast<vec4<i32>>(load(place.element + c * params.plane_stride));
+    let bits = bitcast<vec4<i32>>(load(place.element + c * plane_stride()));
     let size = bits & vec4(0x7fffffff);
     let signed = select(size, -size, bits < vec4(0)); // orders as the values do, −0 and +0 equal
     let key = bitcast<vec4<u32>>(signed) ^ vec4(0x80000000u);
@@ -117,7 +117,7 @@ fn sums(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   var finite = vec4(0u);
   var ones = vec4(0u);
   var exponentials = vec4(0u);
-  for (var group = lane; group < params.groups; group += params.lanes) {
+  for (var group = lane; group < group_count(); group += params.lanes) {
     let place = place_of(image, group);
     var sum = vec4(0.0);
     var largest = vec4(0u);
@@ -128,7 +128,7 @@ fn sums(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
       sum += x;
       largest = max(largest, magnitude(x));
       top = max(top, bitcast<vec4<i32>>(x));
-      element += params.plane_stride;
+      element += plane_stride();
     }
     let inside = LANE < vec4(place.left);
     let counted = inside & (largest < vec4(NOT_FINITE));
@@ -141,7 +141,7 @@ fn sums(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
       for (var c = 0u; c < params.classes; c++) {
         let x = load(element);
         sum += select(exp(x), vec4(0.0), magnitude(x) >= vec4(NOT_FINITE));
-        element += params.plane_stride;
+        element += plane_stride();
       }
       exponentials += ones_of(logarithms & is_one(sum));
     }
@@ -160,9 +160,9 @@ fn rows(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   }
   var finite = 0u;
   var ones = 0u;
-  for (var row = lane; row < params.groups; row += params.lanes) {
+  for (var row = lane; row < group_count(); row += params.lanes) {
     let plane = row / params.rows;
-    let first = params.offset + plane * params.plane_stride + (row - plane * params.rows) * params.row_stride;
+    let first = params.place.w + plane * plane_stride() + (row - plane * params.rows) * params.place.y;
     var sum = vec4(0.0);
     var largest = vec4(0u);
     for (var i = 0u; i < params.classes; i += 4u) {
@@ -191,8 +191,8 @@ fn neighbours(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invoca
   var class_votes = vec4(0u);
   var height_votes = vec4(0u);
   var width_votes = vec4(0u);
-  for (var group = lane; group < params.groups; group += params.lanes) {
-    if group / params.row_groups + 1u >= params.rows {
+  for (var group = lane; group < group_count(); group += params.lanes) {
+    if group / params.grid.z + 1u >= params.rows {
       break;
     }
     let place = place_of(image, group);
@@ -200,9 +200,9 @@ fn neighbours(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invoca
     var element = place.element;
     var x = load(element);
     for (var c = 1u; c < params.classes; c++) {
-      let next = load(element + params.plane_stride);
-      let below = load(element + params.row_stride);
-      let beside = load(element + params.pixel_stride);
+      let next = load(element + plane_stride());
+      let below = load(element + params.place.y);
+      let beside = load(element + pixel_stride());
       let largest = max(max(magnitude(x), magnitude(next)), max(magnitude(below), magnitude(beside)));
       let counted = inside & (largest < vec4(NOT_FINITE));
       let along_classes = abs(next - x);
@@ -211,7 +211,7 @@ fn neighbours(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invoca
       class_votes += ones_of(counted & (along_classes > max(along_height, along_width)));
       height_votes += ones_of(counted & (along_height > max(along_classes, along_width)));
       width_votes += ones_of(counted & (along_width > max(along_classes, along_height)));
-      element += params.plane_stride;
+      element += plane_stride();
       x = next;
     }
   }

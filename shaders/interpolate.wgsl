@@ -12,14 +12,14 @@
 @compute @workgroup_size(WORKGROUP)
 fn interpolate(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let group = invocation(workgroup, local);
-  if group >= params.groups {
+  if group >= group_count() {
     return;
   }
   let image = image_of(workgroup);
   let row = row_of(group);
-  let column = (group - row * params.row_groups) * 4u;
+  let column = column_of(group, row);
   let left = params.out_width - column;
-  let taps = taps_of(params.offset + image * params.image_stride, row, column);
+  let taps = taps_of(params.place.w + image * params.place.x, row, column);
   var found = Statistics(vec4(0.0), vec4(1.0));
   if ACTIVATION == SOFTMAX {
     found = statistics_of(taps);
@@ -36,8 +36,8 @@ fn interpolate(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invoc
       y = exact_probability(x, found.maximum, scale);
     }
     store(out, y, left);
-    plane += params.plane_stride;
-    out += params.out_plane_stride;
+    plane += plane_stride();
+    out += out_plane_stride();
   }
 }
 
@@ -47,7 +47,7 @@ fn statistics_of(taps: Taps) -> Statistics {
   var top = order4(maximum);
   var plane = 0u;
   for (var c = 1u; c < params.classes; c++) {
-    plane += params.plane_stride;
+    plane += plane_stride();
     let x = sample(taps, plane);
     let key = order4(x);
     maximum = select(maximum, x, key > top);
@@ -58,7 +58,7 @@ fn statistics_of(taps: Taps) -> Statistics {
   for (var c = 0u; c < params.classes; c++) {
     let x = sample(taps, plane);
     sum += select(exp(x - maximum), vec4(0.0), magnitude(x) >= vec4(NOT_FINITE));
-    plane += params.plane_stride;
+    plane += plane_stride();
   }
   let undefined = magnitude(maximum) >= vec4(NOT_FINITE);
   return Statistics(select(maximum, vec4(params.nan), undefined), select(sum, vec4(1.0), undefined));

@@ -16,7 +16,7 @@
 // four
 
 fn write_row(image: u32, row: u32, column: u32, best: Best) {
-  write(map_at(image, row * params.row_groups + column / 4u), best);
+  write(map_at(image, row * params.grid.z + column / 4u), best);
 }
 
 // The weights of TAPS neighbouring taps, from that of lane 0 on, for four neighbouring pixels along an axis: 1 − fraction
@@ -34,7 +34,7 @@ fn hat_weights(p0: Source, p1: Source, p2: Source, p3: Source) -> array<vec4<f32
 
 @compute @workgroup_size(WORKGROUP)
 fn upscale(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  let blocks = params.row_groups;
+  let blocks = params.grid.z;
   let block = invocation(workgroup, local);
   let row = block / blocks * 4u;
   let column = block % blocks * 4u;
@@ -48,11 +48,11 @@ fn upscale(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocatio
   var rows: array<u32, TAPS>;
   var columns: array<u32, TAPS>;
   let image = image_of(workgroup);
-  let base = params.offset + image * params.image_stride;
-  let stride = params.plane_stride;
+  let base = params.place.w + image * params.place.x;
+  let stride = plane_stride();
   for (var k = 0u; k < TAPS; k++) {
     rows[k] = source_element(base, min(top.index + k, params.in_height - 1u), 0u);
-    columns[k] = min(left.index + k, params.in_width - 1u) * params.pixel_stride;
+    columns[k] = min(left.index + k, params.in_width - 1u) * pixel_stride();
   }
 
   var best0: Best;
@@ -112,7 +112,7 @@ fn upscale(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocatio
 
 @compute @workgroup_size(WORKGROUP)
 fn resize(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  let groups = params.row_groups;
+  let groups = params.grid.z;
   let group = invocation(workgroup, local);
   let row = group / groups;
   let column = group % groups * 4u;
@@ -120,7 +120,7 @@ fn resize(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation
     return;
   }
   let image = image_of(workgroup);
-  let base = params.offset + image * params.image_stride;
+  let base = params.place.w + image * params.place.x;
   let taps = taps_of(base, row, column);
   var best: Best;
   var largest = vec4(0u);
@@ -133,7 +133,7 @@ fn resize(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation
       best = next_class(best, x, c);
     }
     largest = max(largest, magnitude(x));
-    plane += params.plane_stride;
+    plane += plane_stride();
   }
   if any(largest >= vec4(NOT_FINITE)) {
     best = exact_best(base, row, column);
@@ -166,7 +166,7 @@ fn exact_best(base: u32, row: u32, column: u32) -> Best {
     } else {
       best = add_term(best, x);
     }
-    plane += params.plane_stride;
+    plane += plane_stride();
   }
   if SCORES {
     best = undefined_scores(best);

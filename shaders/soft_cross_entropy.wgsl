@@ -4,14 +4,14 @@
 //   loss = Σ_c w[c] · p'[c] · (log Σ exp(x) − x[c])   with p' = (1 − ε) · p + ε / C
 //
 // with class weights w (1 without) and label smoothing ε (0 without). With the distances d = maximum − x this is
-// Σ w p' d + log Σ exp(−d) · Σ w p': one walk for the maximum and one for the sums, and as in cross_entropy.wgsl nothing
-// overflows on the way. The targets need be neither in 0..=1 nor sum to 1.
+// Σ w p' d + log Σ exp(−d) · Σ w p': one walk for the maximum and one for the sums, and as in cross_entropy.wgsl
+// nothing overflows on the way. The targets need be neither in 0..=1 nor sum to 1.
 //
 // A special value, or an overflow, makes products like 0 · Inf, which is NaN: the probability 0 of a class whose logit
 // is −Inf makes the loss NaN, as in PyTorch. Such groups are done again, product by product.
 //
-// `soft_pixels`: an invocation owns GROUPS groups a workgroup apart and leaves one partial sum, which `partials` and
-// `finish` of cross_entropy.wgsl add up; with PER_PIXEL it writes the losses too. Every pixel has the weight 1.
+// `soft_pixels`: an invocation owns GROUPS groups a workgroup apart and leaves one partial sum, which the kernels
+// of loss.wgsl add up; with PER_PIXEL it writes the losses too. Every pixel has the weight 1.
 //
 // logits, soft targets: [N, C, plane_stride] or [N, H · W, C], losses: [N, map_groups] of four, class_weights: [C],
 // partial sums: [N, partials]
@@ -30,7 +30,7 @@ fn soft_pixels(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invoc
   let first_group = (position - local) * GROUPS + local;
   for (var k = 0u; k < GROUPS; k++) {
     let group = first_group + k * WORKGROUP;
-    if group >= params.groups {
+    if group >= group_count() {
       break;
     }
     let place = place_of(image, group);
@@ -59,7 +59,7 @@ fn losses_of(first: u32, first_target: u32) -> vec4<f32> {
   var element = first;
   if CLASSES != 0u {
     for (var c = 1u; c < class_count(); c++) {
-      element += params.plane_stride;
+      element += plane_stride();
       maximum = max(maximum, load(element));
     }
   } else {
@@ -88,8 +88,8 @@ fn losses_of(first: u32, first_target: u32) -> vec4<f32> {
     distances += distance;
     weights += weight;
     largest = max(largest, max(magnitude(x), magnitude(p)));
-    element += params.plane_stride;
-    target_element += params.out_plane_stride;
+    element += plane_stride();
+    target_element += out_plane_stride();
   }
   let loss = distances + log(sum) * weights;
   let special = max(largest, magnitude(loss)) >= vec4(NOT_FINITE);
@@ -113,16 +113,8 @@ fn exact_losses(first: u32, first_target: u32) -> vec4<f32> {
       term *= class_weights[c];
     }
     loss += term;
-    element += params.plane_stride;
-    target_element += params.out_plane_stride;
+    element += plane_stride();
+    target_element += out_plane_stride();
   }
   return loss;
-}
-
-// Inf · p by the bits of p, which an adapter may take for 0 where it is subnormal.
-fn times_infinity(p: vec4<f32>) -> vec4<f32> {
-  let bits = magnitude(p);
-  let negative = bitcast<vec4<u32>>(p) != bits;
-  let product = select(vec4(params.infinity), vec4(-params.infinity), negative);
-  return select(product, vec4(params.nan), (bits == vec4(0u)) | (bits > vec4(NOT_FINITE)));
 }

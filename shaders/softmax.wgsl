@@ -44,7 +44,7 @@ fn exact_result(x: vec4<f32>, maximum: vec4<f32>, scale: vec4<f32>) -> vec4<f32>
 @compute @workgroup_size(WORKGROUP)
 fn registers(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let group = invocation(workgroup, local);
-  if group >= params.groups {
+  if group >= group_count() {
     return;
   }
   let image = image_of(workgroup);
@@ -52,7 +52,7 @@ fn registers(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocat
   let first = place.element;
   let pixels = place.left;
   var out = out_place(image, group);
-  let stride = params.plane_stride;
+  let stride = plane_stride();
   var x: array<vec4<f32>, REGISTERS>;
   var maximum = load(first);
   var largest = magnitude(maximum);
@@ -71,7 +71,7 @@ fn registers(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocat
     for (var c = 0u; c < class_count(); c++) {
       store(out, exact_result(load(element), exact.maximum, scale), pixels);
       element += stride;
-      out += params.out_plane_stride;
+      out += out_plane_stride();
     }
     return;
   }
@@ -85,7 +85,7 @@ fn registers(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocat
     }
   }
   let scale = scale_of(sum);
-  let out_stride = params.out_plane_stride;
+  let out_stride = out_plane_stride();
   for (var c = 0u; c < REGISTERS; c++) {
     store(out, select(x[c] * scale, x[c] - scale, LOG), pixels);
     out += out_stride;
@@ -98,7 +98,7 @@ fn registers(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocat
 @compute @workgroup_size(WORKGROUP)
 fn statistics(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let group = invocation(workgroup, local);
-  if group >= params.groups {
+  if group >= group_count() {
     return;
   }
   let image = image_of(workgroup);
@@ -114,8 +114,8 @@ fn statistics(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invoca
 @compute @workgroup_size(WORKGROUP)
 fn apply(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let index = invocation(workgroup, local);
-  let block = index / params.groups;
-  let group = index - block * params.groups;
+  let block = index / group_count();
+  let group = index - block * group_count();
   let first_class = block * CLASS_BLOCK;
   if first_class >= params.classes {
     return;
@@ -126,9 +126,9 @@ fn apply(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_
   let scale = scale_in[at];
   let undefined = any(magnitude(maximum) >= vec4(NOT_FINITE));
   let place = place_of(image, group);
-  let stride = params.plane_stride;
+  let stride = plane_stride();
   let end = min(first_class + CLASS_BLOCK, params.classes);
-  let out_stride = params.out_plane_stride;
+  let out_stride = out_plane_stride();
   var element = place.element + first_class * stride;
   var out = out_place(image, group) + first_class * out_stride;
   for (var c = first_class; c < end; c++) {
@@ -147,13 +147,13 @@ fn apply(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_
 @compute @workgroup_size(WORKGROUP)
 fn rows(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let row = invocation(workgroup, local);
-  if row >= params.groups {
+  if row >= group_count() {
     return;
   }
   let plane = row / params.rows;
   let in_plane = row - plane * params.rows;
-  let first = params.offset + plane * params.plane_stride + in_plane * params.row_stride;
-  let out = params.out_offset + plane * params.out_plane_stride + in_plane * params.out_row_stride;
+  let first = params.place.w + plane * plane_stride() + in_plane * params.place.y;
+  let out = params.out_place.w + plane * out_plane_stride() + in_plane * params.out_place.y;
   let count = params.classes;
 
   // The state of four runs of elements, each every fourth one; lanes behind the end of the row repeat its first element

@@ -19,7 +19,7 @@ const LOWEST: vec4<f32> = vec4(-0x1.fffffep+127f);
 @compute @workgroup_size(WORKGROUP)
 fn top_k(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let group = invocation(workgroup, local);
-  if group >= params.groups {
+  if group >= group_count() {
     return;
   }
   let image = image_of(workgroup);
@@ -34,7 +34,7 @@ fn top_k(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_
   var sum = vec4(0.0);
   for (var c = 0u; c < class_count(); c++) {
     let x = load(element);
-    element += params.plane_stride;
+    element += plane_stride();
     let key = order4(x);
     // What goes into place j: the class itself, or what it pushed out of the place before.
     var next_key = key;
@@ -65,7 +65,7 @@ fn top_k(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_
     if j < params.first_map || j >= params.first_map + params.maps {
       continue;
     }
-    let at = map_at(image * TOP_K + j - params.first_map, group);
+    let at = map_at(image * params.top_k + j - params.first_map, group);
     labels[at] = pack_labels(classes[j]);
     if PROBABILITIES {
       let x = float4(keys[j]);

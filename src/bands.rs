@@ -138,8 +138,8 @@ pub(crate) fn for_dispatch_of_maps(gpu: &Gpu, logits: &Logits, maps: u32) -> Res
     if !fits(gpu, logits) {
         most = most.min(BAND_BYTES.min(limit) / (u64::from(logits.classes()) * 4));
     }
-    // From the first to the last pixel of a class, a band must be bound as well.
-    let extent = (limit - alignment(gpu)) / logits.element_type().size();
+    // From the first to the last pixel of a class, a band must be bound as well, up to the end of a group of four.
+    let extent = ((limit - alignment(gpu)) / logits.element_type().size()).saturating_sub(3);
     let row = if logits.is_flat() {
         most = most.min(extent / u64::from(logits.pixel_stride()));
         1

@@ -1,10 +1,11 @@
 //! From slices on the host to results on the host: upload, record, submit, read back.
 //!
-//! What is too big goes through the GPU in bands of pixels, which the operators treat like small images. Two bands are on
-//! their way at a time, each with buffers of its own: while the GPU computes one, the host writes the next and takes the
-//! results of the one before. A band has at most 32 MiB of logits and 32 MiB of results, and as much again for the
-//! staging of either, so that with two of them 256 MiB of GPU memory are in use, whatever the size of the tensor; soft
-//! targets take as much as logits. It is more only where four pixels, or the rows that an upsampled row reads, are.
+//! What is too big goes through the GPU in bands of pixels, which the operators treat like small images. Two bands are
+//! on their way at a time, each with buffers of its own: while the GPU computes one, the host writes the next and
+//! takes the results of the one before. A band has at most 32 MiB of logits and 32 MiB of results, and as much again
+//! for the staging of either, so that with two of them 256 MiB of GPU memory are in use, whatever the size of the
+//! tensor; soft targets take as much as logits. It is more only where four pixels, or the rows that an upsampled row
+//! reads, are.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -226,8 +227,8 @@ pub(crate) fn upload(
     Ok(())
 }
 
-/// The runs of neighbouring elements that a band has in common with the tensor `whole`: where each starts in either, and
-/// its length.
+/// The runs of neighbouring elements that a band has in common with the tensor `whole`: where each starts in either,
+/// and its length.
 pub(crate) fn runs(whole: &Logits, band: &Band, shape: &Logits) -> Vec<(u64, usize, usize)> {
     // The classes of a pixel are neighbours, or the pixels of a plane.
     let (planes, pixel) = if whole.is_classes_last() { (1, whole.classes()) } else { (whole.classes(), 1) };

@@ -58,6 +58,7 @@ pub(crate) mod binding {
 
     pub const LOGITS: Binding = read(1, "logits");
     pub const OUTPUT: Binding = write(2, "output");
+    pub const LOSSES: Binding = write(2, "losses");
     pub const LABELS: Binding = write(3, "labels");
     pub const TARGET: Binding = read(3, "target");
     pub const CONFIDENCE: Binding = write(4, "confidence");
@@ -65,6 +66,7 @@ pub(crate) mod binding {
     pub const ENTROPY: Binding = write(8, "entropy");
     pub const PROBABILITIES: Binding = write(4, "probabilities");
     pub const CLASS_WEIGHTS: Binding = read(4, "class weights");
+    pub const POS_WEIGHT: Binding = read(4, "pos weight");
     pub const LOSS: Binding = write(5, "loss");
     pub const PARTIALS_OUT: Binding = write(6, "partial sums");
     pub const RECORD: Binding = write(6, "loss record");
@@ -74,24 +76,30 @@ pub(crate) mod binding {
     pub const SCALE_OUT: Binding = write(4, "scale");
     pub const SCALE_IN: Binding = read(4, "scale");
     pub const INSPECTION: Binding = write(6, "inspection record");
+    pub const MASKS: Binding = write(3, "masks");
+    pub const THRESHOLDS: Binding = read(4, "thresholds");
 }
 
 /// Every kernel of the library.
 pub(crate) static KERNELS: &[&Kernel] = &[
     &ops::argmax::ARGMAX,
+    &ops::binary_cross_entropy::ELEMENTS,
     &ops::cross_entropy::PIXELS,
     &ops::cross_entropy::SOFT_PIXELS,
-    &ops::cross_entropy::PARTIALS,
-    &ops::cross_entropy::FINISH,
     &ops::interpolate::INTERPOLATE,
     &ops::inspect::CLEAR,
     &ops::inspect::CLASSES,
     &ops::inspect::SUMS,
     &ops::inspect::ROWS,
     &ops::inspect::NEIGHBOURS,
+    &ops::multi_label::BITS,
+    &ops::multi_label::BYTES,
+    &ops::loss::PARTIALS,
+    &ops::loss::FINISH,
     &ops::segment::UPSCALE,
     &ops::segment::RESIZE,
     &ops::sigmoid::SIGMOID,
+    &ops::sigmoid::ROWS,
     &ops::softmax::REGISTERS,
     &ops::softmax::STATISTICS,
     &ops::softmax::APPLY,

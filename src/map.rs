@@ -157,17 +157,14 @@ impl MapPart {
         Self { first, count: if band.height == 1 { band.width.div_ceil(4) } else { band.height * map.row_stride / 4 } }
     }
 
-    /// What belongs to a band of the logits that `map` is of, in the maps `range` of the `maps` that every image has
-    /// ([`Map::repeated`]); where the band has several images, from the first of them to the last.
-    pub fn of_maps(map: &Map, band: &Band, maps: u32, range: Range<u32>) -> Self {
-        let image = map.image_stride / 4;
-        let one = Self::of(map, band);
-        let in_image = one.first - band.image * image;
-        let to_last = (band.images - 1) * maps + (range.end - range.start - 1);
-        Self {
-            first: (band.image * maps + range.start) * image + in_image,
-            count: to_last * image + one.count - (band.images - 1) * image,
-        }
+    /// Some planes, each with the geometry of an image of `map`, of what belongs to a band where every image has
+    /// `of_image` planes: all of them, or those of one image.
+    pub fn planes(map: &Map, band: &Band, of_image: u32, planes: Range<u32>) -> Self {
+        let pixels = Self::of(map, &Band { image: 0, images: 1, ..*band });
+        let first = band.image * of_image + planes.start;
+        let last = (band.image + band.images - 1) * of_image + planes.end - 1;
+        let plane = map.image_stride / 4;
+        Self { first: first * plane + pixels.first, count: (last - first) * plane + pixels.count }
     }
 
     /// Some rows, which start at multiples of four pixels, of some images.

@@ -409,3 +409,60 @@ pub fn inspect<T: Copy + Into<f64>>(logits: &Logits, data: &[T]) -> Inspection {
     let classes = (0..classes).map(values_of).collect();
     Inspection { logits: *logits, classes, sums, exponential_ones, roughness }
 }
+
+/// Which classes are present in every pixel, N × C × H × W whatever the order of the logits: `sigmoid(x) ≥ t` with the
+/// threshold t of the class, in exact arithmetic, that is `x ≥ ln(t / (1 − t))`. NaN is not present.
+///
+/// ```
+/// use seghead::{Logits, reference};
+/// let logits = Logits::chw(2, 1, 2)?;
+/// let present = reference::multi_label(&logits, &[0.0, -0.1, 1.0, f64::NAN], &[0.5, 0.7]);
+/// assert_eq!(present, [true, false, true, false]); // sigmoid(1) is 0.73
+/// # Ok::<(), seghead::Error>(())
+/// ```
+pub fn multi_label<T: Copy + Into<f64>>(logits: &Logits, data: &[T], thresholds: &[f32]) -> Vec<bool> {
+    let (classes, plane) = (logits.classes() as usize, logits.pixels() as usize);
+    let mut present = vec![false; logits.map().pixels() * classes];
+    for (pixel, values) in pixels(logits, data).enumerate() {
+        for (c, x) in values.into_iter().enumerate() {
+            let t = f64::from(thresholds[c]);
+            present[(pixel / plane * classes + c) * plane + pixel % plane] = x >= (t / (1.0 - t)).ln();
+        }
+    }
+    present
+}
+
+/// Binary cross-entropy of logits and targets, N × C × H × W in the order of `data`, as in
+/// [PyTorch](https://docs.pytorch.org/docs/stable/generated/torch.nn.BCEWithLogitsLoss.html): the loss of every
+/// element, packed, `(1 − z) · x + (1 + (p − 1) · z) · (log(1 + e^−|x|) + max(−x, 0))` with its target z and the
+/// `pos_weight` p of its class, 1 without. [`BinaryCrossEntropy`](crate::BinaryCrossEntropy) returns their mean or
+/// their sum.
+///
+/// ```
+/// use seghead::{Logits, reference};
+/// let losses = reference::binary_cross_entropy(&Logits::chw(2, 1, 1)?, &[0.0, 0.0], &[1.0, 0.0], Some(&[3.0, 1.0]));
+/// assert!((losses[0] - 3.0 * 2f64.ln()).abs() < 1e-15);
+/// assert!((losses[1] - 2f64.ln()).abs() < 1e-15);
+/// # Ok::<(), seghead::Error>(())
+/// ```
+pub fn binary_cross_entropy<T: Copy + Into<f64>, P: Copy + Into<f64>>(
+    logits: &Logits,
+    data: &[T],
+    targets: &[P],
+    pos_weight: Option<&[f32]>,
+) -> Vec<f64> {
+    let (classes, pixels) = (logits.classes() as usize, logits.map().pixels());
+    let Ok(packed) = logits.resized(logits.images(), logits.height(), logits.width()) else { return Vec::new() };
+    let mut losses = vec![0.0; pixels * classes];
+    for pixel in 0..pixels {
+        for c in 0..classes {
+            let at = index(logits, pixel, c);
+            let (x, z): (f64, f64) = (data[at].into(), targets[at].into());
+            // Without p no product of 0 and a target, which may be infinite.
+            let weight = pos_weight.map_or(1.0, |p| 1.0 + (f64::from(p[c]) - 1.0) * z);
+            let softplus = (-x.abs()).exp().ln_1p() + (-x).max(0.0);
+            losses[index(&packed, pixel, c)] = (1.0 - z) * x + weight * softplus;
+        }
+    }
+    losses
+}

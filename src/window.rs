@@ -65,9 +65,14 @@ impl<'a> Window<'a> {
 
     /// Where the results of `band` are written: what [`finish`](Self::finish) has to follow.
     pub fn write(&self, gpu: &Gpu, band: &Band) -> Result<(Bound<'_>, Logits), Error> {
-        let Some(together) = &self.together else { return self.in_place(gpu, binding::OUTPUT, band) };
+        self.write_as(gpu, binding::OUTPUT, band)
+    }
+
+    /// The same of a tensor that goes by another name.
+    pub fn write_as(&self, gpu: &Gpu, binding: Binding, band: &Band) -> Result<(Bound<'_>, Logits), Error> {
+        let Some(together) = &self.together else { return self.in_place(gpu, binding, band) };
         let shape = band.shape_together(&self.logits)?;
-        Ok((Bound::new(gpu, binding::OUTPUT, together.as_entire_buffer_binding(), shape.bytes())?, shape))
+        Ok((Bound::new(gpu, binding, together.as_entire_buffer_binding(), shape.bytes())?, shape))
     }
 
     /// Takes apart what was written together for `band`.

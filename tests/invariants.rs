@@ -70,6 +70,14 @@ fn results(gpu: &Gpu, shape: &Logits, data: &[f32], axis: Axis, size: (u32, u32)
     ]
 }
 
+/// A storage buffer with these bytes that can be read back.
+fn upload_readable(gpu: &Gpu, bytes: &[u8]) -> wgpu::Buffer {
+    let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+    let buffer = buffer(gpu, bytes.len() as u64, usage);
+    gpu.queue().write_buffer(&buffer, 0, bytes);
+    buffer
+}
+
 /// Nothing where the device is too small, which is the only reason.
 fn fitting<T>(result: Result<T, Error>) -> Option<T> {
     match result {
@@ -194,6 +202,51 @@ proptest! {
         let split = results(small_gpu(device), &shape, &data, axis, size);
         for (i, (split, whole)) in split.into_iter().zip(whole).enumerate() {
             prop_assert!(split.is_none() || split == whole, "operator {i} on device {device}");
+        }
+    }
+
+    /// Also of a dispatch that takes a buffer in parts: any order of the classes, any rectangle.
+    #[test]
+    fn windows_are_invisible(
+        sizes in (1u32..=3, prop::sample::select(vec![1u32, 3, 5, 26]), 1u32..=40, 1u32..=40),
+        (last, half, seed) in (any::<bool>(), any::<bool>(), any::<u64>()),
+        rectangle in (0u32..4, 0u32..6, 0u32..4, 0u32..6),
+        device in 0usize..5,
+        axis in prop::sample::select(vec![Axis::Class, Axis::Height, Axis::Width]),
+    ) {
+        let ((n, c, h, w), (top, left, bottom, right)) = (sizes, rectangle);
+        let (height, width) = (h + top + bottom, w + left + right);
+        let whole = if last { Logits::nhwc(n, height, width, c) } else { Logits::nchw(n, c, height, width) };
+        let shape = whole.unwrap().crop(top, left, h, w).unwrap();
+        let shape = if half { shape.f16() } else { shape };
+        let mut random = Random::new(seed);
+        let values: Vec<f32> = (0..shape.len()).map(|_| random.below(64) as f32 / 2.0 - 16.0).collect();
+        let bytes: Vec<u8> = if half {
+            let halves = values.iter().flat_map(|&x| half::f16::from_f32(x).to_le_bytes());
+            halves.chain([0; 2]).take(shape.bytes() as usize).collect()
+        } else {
+            bytemuck::cast_slice(&values).to_vec()
+        };
+        let run = |gpu: &Gpu| -> Result<Vec<Vec<u8>>, Error> {
+            let input = upload_bytes(gpu, &bytes);
+            let (map, mut recorder) = (shape.map(), Recorder::new(gpu));
+            let out = upload_readable(gpu, &vec![0; shape.output().bytes() as usize]);
+            let (labels, scores) = (output(gpu, map.bytes(8)), output(gpu, map.bytes(32)));
+            let outputs =
+                Outputs::labels(labels.as_entire_buffer_binding()).entropy(scores.as_entire_buffer_binding());
+            let (from, to) = (input.as_entire_buffer_binding(), out.as_entire_buffer_binding());
+            recorder.record(&Softmax::new().axis(axis).dispatch(gpu, &shape, from.clone(), to)?, &[&out]);
+            recorder.record(&Argmax::new().dispatch(gpu, &shape, from, outputs)?, &[&labels, &scores]);
+            let mut read: Vec<_> = recorder.finish().collect();
+            read[1] = unpad_map::<u8>(&map, &read[1]);
+            read[2] = bytemuck::cast_slice(&unpad_map::<u32>(&map, &read[2])).to_vec();
+            Ok(read)
+        };
+        let expected = run(gpu()).unwrap();
+        if let Some(got) = fitting(run(small_gpu(device))) {
+            for (i, (got, expected)) in got.iter().zip(&expected).enumerate() {
+                prop_assert!(got == expected, "{shape:?} on device {device}: output {i}");
+            }
         }
     }
 

@@ -251,6 +251,25 @@ fn losses() {
     }
 }
 
+/// Hundreds of thousands of short rows: the row of a group must be exact.
+#[test]
+fn many_rows() {
+    for (width, gap, height) in [(5, 2, 300_001), (33, 4, 60_001), (4, 1, 500_009)] {
+        let whole = Logits::chw(1, height, width + gap).unwrap();
+        let data: Vec<f32> =
+            (0..whole.len()).map(|i| (i.wrapping_mul(2_654_435_761) >> 8) as f32 / 2e6 - 4.0).collect();
+        let rows = whole.crop(0, 0, height, width).unwrap();
+        let (input, out) = (upload_bytes(gpu(), bytemuck::cast_slice(&data)), guarded(gpu(), rows.bytes()));
+        let (from, to) = (input.as_entire_buffer_binding(), out.as_entire_buffer_binding());
+        let mut recorder = Recorder::new(gpu());
+        recorder.record(&Sigmoid::new().dispatch(gpu(), &rows, from, to).unwrap(), &[&out]);
+        let found: Vec<f32> = bytemuck::pod_collect_to_vec(&recorder.finish().next().unwrap());
+        let values: Vec<f32> = reference::packed(&rows, &data).into_iter().map(|x| x as f32).collect();
+        let packed = Logits::chw(1, height, width).unwrap();
+        assert_inside(&rows, &found, &Sigmoid::new().run_blocking(gpu(), &packed, &values).unwrap());
+    }
+}
+
 /// A NaN just outside the rectangle is nothing to the pixels inside, also not with the weight 0.
 #[test]
 fn what_was_cut_off_bleeds_into_nothing() {

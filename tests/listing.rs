@@ -47,6 +47,6 @@ fn the_table_is_that_of_the_device() {
         let (fours, scalar): (Vec<_>, Vec<_>) = of_argmax.partition(|one| one.specialisation.starts_with(&taken));
         assert_eq!(fours.len(), scalar.len());
         assert!(scalar.iter().all(|one| one.specialisation.starts_with("scalar")), "{scalar:?}");
-        assert!(all.iter().any(|one| one.to_string() == "cross-entropy finish"));
+        assert!(all.iter().any(|one| one.to_string() == "loss finish"));
     }
 }

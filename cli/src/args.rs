@@ -125,9 +125,13 @@ pub struct Segment {
     /// Only this rectangle of the logits: what a letter-box added is cut off before resizing
     #[arg(long, value_name = "WxH+X+Y", value_parser = parse_rectangle, allow_hyphen_values = true)]
     pub crop: Option<Rectangle>,
-    /// What --scores are, and for sigmoid which classes --labels has
+    /// What the classes are to one another: with sigmoid a pixel may have several, or none, and --labels has a plane of
+    /// 0 and 1 for each, C×H×W, or of a single class the mask
     #[arg(long, default_value = "softmax")]
     pub activation: Activation,
+    /// With --activation sigmoid, the probability from which on a class is there, 0 to 1; by default 0.5
+    #[arg(long, value_name = "T", allow_negative_numbers = true)]
+    pub threshold: Option<f32>,
     /// How much of the overlay is colour, 0 to 1
     #[arg(long, default_value_t = 0.5, value_name = "A", allow_negative_numbers = true)]
     pub alpha: f32,
@@ -249,14 +253,16 @@ pub struct Argmax {
 pub enum Loss {
     /// Cross-entropy straight from logits, as torch.nn.CrossEntropyLoss
     CrossEntropy(CrossEntropy),
+    /// Binary cross-entropy straight from logits, as torch.nn.BCEWithLogitsLoss
+    Bce(Bce),
 }
 
 #[derive(Args, Debug)]
 pub struct CrossEntropy {
     /// Logits, C×H×W or N×C×H×W: .npy, FILE.npz:NAME or FILE.safetensors:NAME
     pub logits: String,
-    /// Target labels, H×W or N×H×W: an integer .npy, or a grey or paletted PNG; or soft targets, a float .npy shaped like
-    /// LOGITS with a probability for every class
+    /// Target labels, H×W or N×H×W: an integer .npy, or a grey or paletted PNG; or soft targets, a float .npy shaped
+    /// like LOGITS with a probability for every class
     pub target: String,
     /// A weight per class: a .npy file or a list
     #[arg(long, value_name = "F|w0,w1,…", allow_hyphen_values = true)]
@@ -275,13 +281,31 @@ pub struct CrossEntropy {
     pub output: Option<String>,
 }
 
+#[derive(Args, Debug)]
+pub struct Bce {
+    /// Logits, C×H×W or N×C×H×W: .npy, FILE.npz:NAME or FILE.safetensors:NAME
+    pub logits: String,
+    /// Targets, a float .npy shaped like LOGITS; or labels, H×W or N×H×W, an integer .npy, or a grey or paletted PNG:
+    /// with one class 0 and 1 are the targets, with more the target is 1 for the labelled class and 0 for the others
+    pub target: String,
+    /// A weight of positive targets per class: a .npy file or a list
+    #[arg(long, value_name = "F|w0,w1,…", allow_hyphen_values = true)]
+    pub pos_weight: Option<String>,
+    /// How the losses of the elements become the result
+    #[arg(long, default_value = "mean")]
+    pub reduction: Reduction,
+    /// Write the result, float32 .npy: shaped like the logits for none, else a scalar
+    #[arg(short, long, value_name = "F.npy", required_if_eq("reduction", "none"))]
+    pub output: Option<String>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Reduction {
-    /// Σ loss / Σ class weight; of soft targets, Σ loss / number of pixels
+    /// Σ loss / Σ class weight; of soft targets, Σ loss / number of pixels; for bce, of elements
     Mean,
     /// Σ loss
     Sum,
-    /// The loss of every pixel
+    /// The loss of every pixel; for bce, of every element
     None,
 }
 

@@ -16,7 +16,7 @@ pub enum Check {
 }
 
 /// Elements of a tensor that are looked at at the most, unless one row of all images is more: for rows, and for columns.
-const SAMPLE: u64 = 1 << 18;
+const SAMPLE: u64 = 1 << 17;
 
 /// Warns on stderr, when the command succeeds, of what [`Inspect`] finds in a sample of the logits: some rows of all
 /// images and some columns of the first one. Returns the warnings, for --json. An inspection that fails warns of nothing.

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
@@ -195,7 +195,8 @@ impl Forms {
         // What comes after the elements is none of them.
         write("big.npy", &[header(&format!(">{kind}"), false, shape), big, vec![0xff; 77]].concat());
         write("fortran.npy", &[header(&format!("<{kind}"), true, shape), fortran(shape, values).concat()].concat());
-        let other = TensorView::new(Dtype::U8, vec![3], &[1, 2, 3]).unwrap();
+        // Tensors of wider elements come first.
+        let other = TensorView::new(Dtype::F64, vec![1], &[1; 8]).unwrap();
         let tensor = TensorView::new(dtype, shape.to_vec(), &little).unwrap();
         write("x.safetensors", &serialize([("a", other), ("x", tensor)], None).unwrap());
         for (name, method) in [("stored", CompressionMethod::Stored), ("deflated", CompressionMethod::Deflated)] {
@@ -310,12 +311,13 @@ fn many_small_parts_give_the_same() {
 /// The checksum of an archive is compared though its elements are not read in order.
 #[test]
 fn a_damaged_archive_is_refused() {
-    let values: Vec<_> = noise(5 * 7 * 13).iter().map(|value| value.to_f32().to_le_bytes()).collect();
-    let Forms { folder, .. } = Forms::new("f4", Dtype::F32, &[5, 7, 13], &values);
+    // More than what is read along with the header.
+    let shape = [5, 70, 130];
+    let values: Vec<_> = noise(shape.iter().product()).iter().map(|value| value.to_f32().to_le_bytes()).collect();
+    let Forms { folder, .. } = Forms::new("f4", Dtype::F32, &shape, &values);
     let path = folder.path().join("stored.npz");
-    let mut bytes = Vec::new();
-    File::open(&path).unwrap().read_to_end(&mut bytes).unwrap();
-    let last = bytes.windows(4).position(|bytes| *bytes == values[values.len() - 1]).unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    let last = bytes.windows(8).rposition(|bytes| *bytes == *values[values.len() - 2..].as_flattened()).unwrap();
     bytes[last] ^= 1;
     fs::write(&path, bytes).unwrap();
     let output = command(&folder, &["argmax", "stored.npz:x", "-o", "y.npy"]).output().unwrap();

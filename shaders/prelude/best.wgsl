@@ -4,7 +4,8 @@
 //   confidence, the softmax probability of the best class:   1 / S
 //   margin, its distance to the second probability:          (1 − exp(second − maximum)) / S
 //   entropy, −Σ p ln p:                                      ln S − T / S
-// S and T are carried along and rescaled whenever the maximum moves.
+// S and T are carried along and rescaled whenever the maximum moves. A score that is compiled in but was not asked for
+// goes to a placeholder, which is too small for it: WebGPU leaves such a write out, or lets it land there.
 
 const SCORES: bool = CONFIDENCE || MARGIN || ENTROPY;
 // exp of this is 0 in f32; a difference of finite logits may be −Inf, and 0 · Inf is NaN.

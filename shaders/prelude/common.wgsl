@@ -6,25 +6,16 @@
 // follow one another without a gap, all of the image counts as one row.
 
 struct Params {
+  // What every invocation needs is read four at a time: on software adapters an access costs the same, whatever its width.
+  grid: vec4<u32>,     // workgroups in x (above the limit of one dimension they go on in y), groups of an image, groups
+                       // of a row, the image of the first workgroup
+  place: vec4<u32>,    // elements from one image, one row and one pixel to the next; the one that the first image starts with
+  out_place: vec4<u32>, // the same of a second tensor: one that is written, or soft targets
+  map: vec2<u32>,      // groups from one image of a map to the next, the group that the first image starts with
+  plane_strides: vec2<u32>, // elements from one class plane to the next, and of the second tensor
   classes: u32,        // C
   row_pixels: u32,     // pixels of a row
-  row_groups: u32,     // groups of a row
-  groups: u32,         // groups of an image
-  plane_stride: u32,   // elements from one class plane to the next
-  pixel_stride: u32,   // elements from one pixel to the next: 1, or C where the classes of a pixel are neighbours
-  row_stride: u32,     // elements from one row to the next
-  image_stride: u32,   // elements from one image to the next
-  offset: u32,         // the element of the logits that the first image starts with
-  out_plane_stride: u32, // the same five of a second tensor: one that is written, or soft targets
-  out_pixel_stride: u32,
-  out_row_stride: u32,
-  out_image_stride: u32,
-  out_offset: u32,
   elements: u32,       // elements that are bound, padding included
-  first_image: u32,    // the image of the first workgroup
-  map_groups: u32,     // groups from one image of a map to the next
-  map_offset: u32,     // the group of a map that the first image starts with
-  grid_width: u32,     // workgroups in x: above the limit of one dimension they go on in y
   rows: u32,           // rows of a plane, of a tensor that is normalised along them
   pixels: u32,         // pixels of an image
   first_pixel: u32,    // the pixel of the whole batch that the first image starts with
@@ -49,7 +40,8 @@ struct Params {
   x_numerator: u32,
   x_offset: i32,
   x_denominator: u32,
-  first_map: u32,      // of several maps of an image: the first one that is bound
+  top_k: u32,          // maps of an image
+  first_map: u32,      // the first of them that is bound
   maps: u32,           // how many of them are written
   lanes: u32,          // invocations that share the groups of an image
   record_word: u32,    // where in a record an axis has its counts
@@ -69,13 +61,55 @@ fn class_count() -> u32 {
   return params.classes;
 }
 
+// Groups of an image.
+fn group_count() -> u32 {
+  return params.grid.y;
+}
+
+// Elements from one class plane to the next.
+fn plane_stride() -> u32 {
+  return params.plane_strides.x;
+}
+
+// The same of the second tensor.
+fn out_plane_stride() -> u32 {
+  return params.plane_strides.y;
+}
+
+// Elements from one pixel of a row to the next: 1, or C where the classes of a pixel are neighbours.
+fn pixel_stride() -> u32 {
+  return params.place.z;
+}
+
+// The same of the second tensor.
+fn out_pixel_stride() -> u32 {
+  return params.out_place.z;
+}
+
 // The position of an invocation among all of its image.
 fn invocation(workgroup: vec3<u32>, local: u32) -> u32 {
-  return (workgroup.y * params.grid_width + workgroup.x) * WORKGROUP + local;
+  return (workgroup.y * params.grid.x + workgroup.x) * WORKGROUP + local;
 }
 
 fn image_of(workgroup: vec3<u32>) -> u32 {
-  return workgroup.z + params.first_image;
+  return workgroup.z + params.grid.w;
+}
+
+// The row of a group: the quotient by the groups of a row. An integer division costs a software adapter more than all of
+// the addressing, so the quotient is estimated in floats, off by a 2⁻²¹th of itself at most, then from the remainder of
+// that, off by 1 at most, and then set right.
+fn row_of(group: u32) -> u32 {
+  let count = params.grid.z;
+  let inverse = 1.0 / f32(count);
+  var row = u32(f32(group) * inverse);
+  row += u32(i32(floor(f32(i32(group - row * count)) * inverse)));
+  let rest = i32(group - row * count);
+  return select(select(row, row + 1u, rest >= i32(count)), row - 1u, rest < 0);
+}
+
+// The column of a group's first pixel, in that row.
+fn column_of(group: u32, row: u32) -> u32 {
+  return (group - row * params.grid.z) * 4u;
 }
 
 // Where the first pixel of a group lies.
@@ -85,36 +119,40 @@ struct Place {
   left: u32,    // pixels of the row from here on: above 3 the group is full
 }
 
-fn row_of(group: u32) -> u32 {
-  if params.groups == params.row_groups {
-    return 0u;
-  }
-  return group / params.row_groups;
-}
-
 fn place_of(image: u32, group: u32) -> Place {
   let row = row_of(group);
-  let column = (group - row * params.row_groups) * 4u;
-  let element = params.offset + image * params.image_stride + row * params.row_stride + column * params.pixel_stride;
+  let column = column_of(group, row);
+  let element = element_at(params.place, image, row, column);
   return Place(element, row * params.row_pixels + column, params.row_pixels - column);
 }
 
 // The element of the first class of a group's first pixel in the second tensor.
 fn out_place(image: u32, group: u32) -> u32 {
   let row = row_of(group);
-  let column = (group - row * params.row_groups) * 4u;
-  return params.out_offset + image * params.out_image_stride + row * params.out_row_stride
-    + column * params.out_pixel_stride;
+  return element_at(params.out_place, image, row, column_of(group, row));
+}
+
+fn element_at(place: vec4<u32>, image: u32, row: u32, column: u32) -> u32 {
+  return place.w + image * place.x + row * place.y + column * place.z;
 }
 
 // Where a group lies in a map.
 fn map_at(image: u32, group: u32) -> u32 {
-  return params.map_offset + image * params.map_groups + group;
+  let map = params.map;
+  return map.y + image * map.x + group;
 }
 
 // The bits of |x|. Special values are told by their bits: a compiler may assume that no float is NaN or infinite.
 fn magnitude(x: vec4<f32>) -> vec4<u32> {
   return bitcast<vec4<u32>>(x) & vec4(0x7fffffffu);
+}
+
+// Inf · p by the bits of p, which an adapter may take for 0 where it is subnormal.
+fn times_infinity(p: vec4<f32>) -> vec4<f32> {
+  let bits = magnitude(p);
+  let negative = bitcast<vec4<u32>>(p) != bits;
+  let product = select(vec4(params.infinity), vec4(-params.infinity), negative);
+  return select(product, vec4(params.nan), (bits == vec4(0u)) | (bits > vec4(NOT_FINITE)));
 }
 
 // An integer that orders floats as PyTorch's argmax does: by value, subnormals too, −0 and +0 equal, NaN on top.

@@ -1,4 +1,4 @@
-// Partial sums of losses: what the kernels of cross-entropy leave and add up.
+// Partial sums of losses: what the kernels of a loss leave, and what adds them up takes.
 
 struct Partial {
   loss: f32,

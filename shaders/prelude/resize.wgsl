@@ -27,7 +27,7 @@ fn source(scaled: u32, offset: i32, denominator: u32, size: u32) -> Source {
 
 // The element of the first class at a position of the source, in the image that starts with the element `base`.
 fn source_element(base: u32, row: u32, column: u32) -> u32 {
-  return base + (row - params.in_row) * params.row_stride + column * params.pixel_stride;
+  return base + (row - params.in_row) * params.place.y + column * pixel_stride();
 }
 
 // The four taps of each of four neighbouring pixels of a row.
@@ -49,8 +49,8 @@ fn taps_of(base: u32, row: u32, column: u32) -> Taps {
   return Taps(
     source_element(base, y.index, 0u),
     source_element(base, y.next, 0u),
-    vec4(a.index, b.index, c.index, d.index) * params.pixel_stride,
-    vec4(a.next, b.next, c.next, d.next) * params.pixel_stride,
+    vec4(a.index, b.index, c.index, d.index) * pixel_stride(),
+    vec4(a.next, b.next, c.next, d.next) * pixel_stride(),
     y.fraction,
     vec4(a.fraction, b.fraction, c.fraction, d.fraction),
   );

@@ -7,7 +7,7 @@ struct Statistics {
 
 // One walk over the classes, five at a time: the sum is rescaled whenever the maximum moves, once for five.
 fn online_statistics(first: u32) -> Statistics {
-  let s = params.plane_stride;
+  let s = plane_stride();
   var maximum = load(first);
   var largest = magnitude(maximum);
   var sum = vec4(1.0);
@@ -48,7 +48,7 @@ fn exact_statistics(first: u32) -> Statistics {
   var top = order4(maximum);
   var element = first;
   for (var c = 1u; c < class_count(); c++) {
-    element += params.plane_stride;
+    element += plane_stride();
     let x = load(element);
     let key = order4(x);
     maximum = select(maximum, x, key > top);
@@ -59,7 +59,7 @@ fn exact_statistics(first: u32) -> Statistics {
   for (var c = 0u; c < class_count(); c++) {
     let x = load(element);
     sum += select(exp(x - maximum), vec4(0.0), magnitude(x) >= vec4(NOT_FINITE));
-    element += params.plane_stride;
+    element += plane_stride();
   }
   let undefined = magnitude(maximum) >= vec4(NOT_FINITE);
   return Statistics(select(maximum, vec4(params.nan), undefined), select(sum, vec4(1.0), undefined));

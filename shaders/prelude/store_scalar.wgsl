@@ -6,12 +6,12 @@
 fn store(element: u32, value: vec4<f32>, pixels: u32) {
   output[element] = value.x;
   if pixels > 1u {
-    output[element + params.out_pixel_stride] = value.y;
+    output[element + out_pixel_stride()] = value.y;
   }
   if pixels > 2u {
-    output[element + 2u * params.out_pixel_stride] = value.z;
+    output[element + 2u * out_pixel_stride()] = value.z;
   }
   if pixels > 3u {
-    output[element + 3u * params.out_pixel_stride] = value.w;
+    output[element + 3u * out_pixel_stride()] = value.w;
   }
 }

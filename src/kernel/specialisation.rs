@@ -18,9 +18,21 @@ impl Scores {
         u64::from(label_type.bits()) + 32 * scores
     }
 
-    /// Every combination.
-    pub fn all() -> [Self; 8] {
-        std::array::from_fn(|bits| Self { confidence: bits & 1 != 0, margin: bits & 2 != 0, entropy: bits & 4 != 0 })
+    /// What is compiled: the margin with the confidence, the entropy with both. Every combination would be twice as many
+    /// pipelines, and what was not asked for costs a store into a placeholder.
+    pub fn levels() -> [Self; 4] {
+        let [confidence, margin, entropy] = [1, 2, 3];
+        [0, confidence, margin, entropy].map(|level| Self {
+            confidence: level >= confidence,
+            margin: level >= margin,
+            entropy: level >= entropy,
+        })
+    }
+
+    /// The least of [`levels`](Self::levels) that has these.
+    pub fn level(self) -> Self {
+        let Self { confidence, margin, entropy } = self;
+        Self { confidence: confidence || margin || entropy, margin: margin || entropy, entropy }
     }
 }
 
@@ -148,6 +160,10 @@ pub(crate) struct Specialisation {
     pub label_smoothing: bool,
     /// Whether a loss is also written per pixel.
     pub per_pixel: bool,
+    /// Whether positive targets have a weight of their class.
+    pub pos_weight: bool,
+    /// Whether a loss is also written per element.
+    pub per_element: bool,
     /// Whether a softmax becomes its logarithm.
     pub log: bool,
     /// What becomes of logits that are written.
@@ -171,6 +187,8 @@ impl Specialisation {
             class_weights: false,
             label_smoothing: false,
             per_pixel: false,
+            pos_weight: false,
+            per_element: false,
             log: false,
             activation: Activation::None,
             taps: 4,
@@ -182,6 +200,7 @@ impl Specialisation {
     /// What is compiled into a kernel as numbers, one `const` line each.
     fn constants(&self) -> String {
         let Self { classes, class_weights, label_smoothing, per_pixel, log, taps, top_k, probabilities, .. } = *self;
+        let Self { pos_weight, per_element, .. } = *self;
         let Scores { confidence, margin, entropy } = self.scores;
         let activation = self.activation as u32;
         format!(
@@ -193,6 +212,8 @@ impl Specialisation {
              const CLASS_WEIGHTS: bool = {class_weights};\n\
              const LABEL_SMOOTHING: bool = {label_smoothing};\n\
              const PER_PIXEL: bool = {per_pixel};\n\
+             const POS_WEIGHT: bool = {pos_weight};\n\
+             const PER_ELEMENT: bool = {per_element};\n\
              const LOG: bool = {log};\n\
              const ACTIVATION: u32 = {activation}u;\n\
              const TAPS: u32 = {taps}u;\n\

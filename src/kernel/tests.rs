@@ -71,8 +71,8 @@ fn a_specialisation_has_a_name_of_its_own() {
     let argmax = Specialisation { scores: Scores { margin: true, ..Scores::NONE }, ..argmax };
     let name = &SpecialisedKernel::of([(&ops::argmax::ARGMAX, argmax)])[0];
     assert_eq!(name.to_string(), "argmax (words64, f16, u8, 5 classes, margin)");
-    let finish = (&ops::cross_entropy::FINISH, (ops::cross_entropy::FINISH.specialisations)(5)[0]);
-    assert_eq!(SpecialisedKernel::of([finish])[0].to_string(), "cross-entropy finish");
+    let finish = (&ops::loss::FINISH, (ops::loss::FINISH.specialisations)(5)[0]);
+    assert_eq!(SpecialisedKernel::of([finish])[0].to_string(), "loss finish");
 }
 
 #[test]
@@ -112,26 +112,17 @@ fn params_lie_where_the_shaders_look() {
     macro_rules! fields {
         ($($name:ident),* $(,)?) => { vec![$((stringify!($name), offset_of!(Params, $name))),*] };
     }
-    let fields = fields![
+    let vectors = [
+        ("grid", [offset_of!(Params, grid_width), offset_of!(Params, first_image)]),
+        ("place", [offset_of!(Params, image_stride), offset_of!(Params, offset)]),
+        ("out_place", [offset_of!(Params, out_image_stride), offset_of!(Params, out_offset)]),
+        ("map", [offset_of!(Params, map_groups), offset_of!(Params, map_offset)]),
+        ("plane_strides", [offset_of!(Params, plane_stride), offset_of!(Params, out_plane_stride)]),
+    ];
+    let scalars = fields![
         classes,
         row_pixels,
-        row_groups,
-        groups,
-        plane_stride,
-        pixel_stride,
-        row_stride,
-        image_stride,
-        offset,
-        out_plane_stride,
-        out_pixel_stride,
-        out_row_stride,
-        out_image_stride,
-        out_offset,
         elements,
-        first_image,
-        map_groups,
-        map_offset,
-        grid_width,
         rows,
         pixels,
         first_pixel,
@@ -154,12 +145,18 @@ fn params_lie_where_the_shaders_look() {
         x_numerator,
         x_offset,
         x_denominator,
+        top_k,
         first_map,
         maps,
         lanes,
         record_word,
         tolerance,
     ];
+    // A vector is as many fields, one after another.
+    for ((name, [first, last]), size) in vectors.into_iter().zip([4, 4, 4, 2, 2]) {
+        assert_eq!(last - first, 4 * (size - 1), "{name}");
+    }
+    let fields: Vec<_> = vectors.map(|(name, [first, _])| (name, first)).into_iter().chain(scalars).collect();
     let wgsl: Vec<_> = members.iter().map(|member| (member.name.as_deref().unwrap(), member.offset as usize)).collect();
     assert_eq!(wgsl, fields);
     assert_eq!(span as usize, size_of::<Params>());
@@ -168,8 +165,7 @@ fn params_lie_where_the_shaders_look() {
 #[test]
 fn the_loss_record_lies_where_the_shader_writes_it() {
     use crate::LossRecord;
-    let module =
-        validate(&Specialisation::new(Access::Vec4, ElementType::F32, 0).source(&ops::cross_entropy::FINISH)).unwrap();
+    let module = validate(&Specialisation::new(Access::Vec4, ElementType::F32, 0).source(&ops::loss::FINISH)).unwrap();
     let offsets: Vec<_> = module
         .types
         .iter()

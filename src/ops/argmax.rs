@@ -18,7 +18,7 @@ pub(crate) static ARGMAX: Kernel = Kernel {
         let mut all = Vec::new();
         for (access, element) in Access::inputs() {
             for labels in [LabelType::U8, LabelType::U32] {
-                for scores in Scores::all() {
+                for scores in Scores::levels() {
                     all.push(Specialisation { labels, scores, ..Specialisation::new(access, element, classes) });
                 }
             }
@@ -108,7 +108,7 @@ impl Argmax {
             let [labels_buffer, confidence, margin, entropy] = outputs.bind(gpu, &logits.map(), labels, &groups)?;
             let params = Params { map_offset: groups.offset(), ..Params::new(&part) };
             let access = Access::choose(gpu, params.reads_in_fours());
-            let scores = outputs.scores();
+            let scores = outputs.scores().level();
             let specialisation = Specialisation::new(access, part.element_type(), logits.classes());
             let specialisation = Specialisation { labels, scores, ..specialisation };
             let buffers = [input, labels_buffer, confidence, margin, entropy];

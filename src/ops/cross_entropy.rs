@@ -1,96 +1,30 @@
 use wgpu::BufferBinding;
 
+use super::loss::{RECORD, SoftTargets};
 use crate::dispatch::Bound;
 use crate::host::{Waiting, check_length, logits_of};
-use crate::kernel::{Params, binding};
-use crate::{Dispatch, Error, Gpu, Input, Logits};
+use crate::kernel::binding;
+use crate::{Dispatch, Error, Gpu, Input, Logits, Loss, Reduction};
 
 mod host;
-mod partials;
 mod pixels;
 mod targets;
 
-use partials::RECORD;
 use pixels::Against;
 pub use pixels::Targets;
-use targets::{HostLabels, HostProbabilities};
+use targets::HostLabels;
 
-pub(crate) use partials::{FINISH, PARTIALS};
 pub(crate) use pixels::{PIXELS, SOFT_PIXELS};
-
-const SOURCE: &str =
-    concat!(include_str!("../../shaders/prelude/partials.wgsl"), include_str!("../../shaders/cross_entropy.wgsl"));
-
-/// How the losses of the pixels become one number.
-///
-/// ```
-/// use seghead::{CrossEntropy, Reduction};
-/// let summed = CrossEntropy::new().reduction(Reduction::Sum);
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Reduction {
-    /// Their sum over the sum of their targets' class weights; NaN where that is 0, as when all are ignored. Against soft
-    /// targets, their sum over the number of pixels.
-    #[default]
-    Mean,
-    /// Their sum.
-    Sum,
-}
-
-/// What a [`CrossEntropy`] dispatch leaves on the GPU, 16 bytes.
-///
-/// ```
-/// use seghead::LossRecord;
-/// assert_eq!(size_of::<LossRecord>(), 16);
-/// ```
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
-pub struct LossRecord {
-    /// The reduced loss; NaN where a target is invalid.
-    pub loss: f32,
-    /// Sum of the class weights of the targets that were not ignored, the denominator of the mean; of soft targets, the
-    /// number of pixels.
-    pub weight: f32,
-    /// Number of pixels that were not ignored.
-    pub valid: u32,
-    /// Index of the first pixel, among all of the batch, whose target is neither a class nor the ignore index;
-    /// `u32::MAX` where there is none.
-    pub first_invalid: u32,
-}
-
-/// What [`CrossEntropy`] returns on the host.
-///
-/// ```
-/// use seghead::{CrossEntropy, Gpu, GpuOptions, Logits};
-/// let gpu = Gpu::headless_blocking(&GpuOptions::default())?;
-/// let logits = Logits::chw(2, 1, 3)?;
-/// let data = [0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
-/// let loss = CrossEntropy::new().ignore_index(Some(255)).run_blocking(&gpu, &logits, &data, &[0u8, 255, 1])?;
-/// assert!((loss.value - 2f32.ln()).abs() < 1e-6);
-/// assert_eq!((loss.pixels, loss.ignored), (3, 1));
-/// # Ok::<(), seghead::Error>(())
-/// ```
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct Loss {
-    /// The reduced loss.
-    pub value: f32,
-    /// Number of pixels, ignored ones included.
-    pub pixels: u64,
-    /// Number of pixels whose target was the ignore index.
-    pub ignored: u64,
-    /// The loss of every pixel, N × H × W, 0 where it is ignored, if it was asked for.
-    pub per_pixel: Option<Vec<f32>>,
-}
 
 /// Cross-entropy straight from logits: what multi-class networks are trained with. It contains the log-softmax, so
 /// that its input is never a softmax.
 ///
 /// Per pixel `log Σ exp(x) − x[t]` in a form that neither overflows nor loses small probabilities, with the options of
 /// [`torch.nn.CrossEntropyLoss`](https://docs.pytorch.org/docs/stable/generated/torch.nn.CrossEntropyLoss.html). The
-/// twin is [`reference::cross_entropy`](crate::reference::cross_entropy). Soft targets, a probability for every class, have
-/// functions of their own: [`run_soft`](Self::run_soft) and [`dispatch_soft`](Self::dispatch_soft). Sums are taken on the GPU in an order that
-/// depends on the shape alone: the same input gives the same bits on the same adapter.
+/// twin is [`reference::cross_entropy`](crate::reference::cross_entropy). Soft targets, a probability for every class,
+/// have functions of their own: [`run_soft`](Self::run_soft) and [`dispatch_soft`](Self::dispatch_soft). Sums are
+/// taken on the GPU in an order that depends on the shape alone: the same input gives the same bits on the same
+/// adapter.
 ///
 /// ```
 /// use seghead::{CrossEntropy, Gpu, GpuOptions, Logits};
@@ -127,7 +61,8 @@ impl CrossEntropy {
         Self::default()
     }
 
-    /// Pixels with this target count for nothing, even where it is the index of a class. Does not apply to soft targets.
+    /// Pixels with this target count for nothing, even where it is the index of a class. Does not apply to soft
+    /// targets.
     pub fn ignore_index(self, ignore_index: Option<i64>) -> Self {
         Self { ignore_index, ..self }
     }
@@ -214,8 +149,7 @@ impl CrossEntropy {
         let record = Bound::new(gpu, binding::RECORD, record, RECORD)?;
         let mut dispatch = Dispatch::new();
         let sums = self.push_pixels(gpu, &mut dispatch, logits, inputs, Some(&record))?;
-        let params = Params { reduction: u32::from(self.reduction == Reduction::Mean), ..Params::new(logits) };
-        partials::finish(gpu, &mut dispatch, params, sums, record)?;
+        sums.finish(gpu, &mut dispatch, (logits, self.reduction), record)?;
         Ok(dispatch)
     }
 
@@ -270,7 +204,8 @@ impl CrossEntropy {
 
     /// Loss of `data` against soft targets: `targets` has a number for every class of every pixel, in the order of
     /// `data`, f32 or f16 like it or not. As for [`dispatch_soft`](Self::dispatch_soft), no pixel is ignored, and the
-    /// mean is that over the pixels. The twin is [`reference::cross_entropy_soft`](crate::reference::cross_entropy_soft).
+    /// mean is that over the pixels. The twin is
+    /// [`reference::cross_entropy_soft`](crate::reference::cross_entropy_soft).
     ///
     /// # Errors
     ///
@@ -322,6 +257,6 @@ impl CrossEntropy {
         let (mut input, targets) = (data.into(), targets.into());
         let logits = logits_of(logits, &input)?;
         check_length("targets", logits.len().into(), targets.elements())?;
-        self.run_against(gpu, &logits, &mut input, HostProbabilities(targets), waiting).await
+        self.run_against(gpu, &logits, &mut input, SoftTargets(targets), waiting).await
     }
 }

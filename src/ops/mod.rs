@@ -2,9 +2,12 @@
 //! runs on host slices through the same dispatches.
 
 pub(crate) mod argmax;
+pub(crate) mod binary_cross_entropy;
 pub(crate) mod cross_entropy;
 pub(crate) mod inspect;
 pub(crate) mod interpolate;
+pub(crate) mod loss;
+pub(crate) mod multi_label;
 pub(crate) mod resize;
 pub(crate) mod segment;
 pub(crate) mod sigmoid;

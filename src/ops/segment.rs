@@ -37,7 +37,7 @@ fn specialisations(taps: u32) -> Vec<Specialisation> {
     let mut all = Vec::new();
     for element_type in [ElementType::F32, ElementType::F16] {
         for labels in [LabelType::U8, LabelType::U32] {
-            for scores in Scores::all() {
+            for scores in Scores::levels() {
                 all.push(Specialisation { labels, scores, taps, ..any_classes(element_type) });
             }
         }
@@ -199,7 +199,7 @@ impl Segment {
             Some(taps) => (&UPSCALE, taps, params.row_groups * params.out_height.div_ceil(4)),
             None => (&RESIZE, ANY_TAPS, params.row_groups * params.out_height),
         };
-        let scores = outputs.scores();
+        let scores = outputs.scores().level();
         let specialisation = Specialisation { labels, scores, taps, ..any_classes(logits.element_type()) };
         dispatch.push(gpu, (kernel, specialisation), params, &buffers, (invocations, logits.images()))
     }

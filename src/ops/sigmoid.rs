@@ -6,16 +6,33 @@ use crate::kernel::{Access, Kernel, Params, Specialisation, binding};
 use crate::window::Window;
 use crate::{Dispatch, Error, Gpu, Input, Logits};
 
+const SOURCE: &str = include_str!("../../shaders/sigmoid.wgsl");
+
+/// Where all elements of an image follow one another.
 pub(crate) static SIGMOID: Kernel = Kernel {
     name: "sigmoid",
-    source: include_str!("../../shaders/sigmoid.wgsl"),
+    source: SOURCE,
     entry: "sigmoid",
     class_walks: 1,
     bindings: &[binding::LOGITS, binding::OUTPUT],
-    specialisations: |_| Access::inputs().map(|(access, element)| Specialisation::new(access, element, 0)).collect(),
+    specialisations: |_| specialisations(),
 };
 
-/// Groups of four elements that an invocation owns, `GROUPS` in `shaders/sigmoid.wgsl`.
+/// Where rows are apart.
+pub(crate) static ROWS: Kernel = Kernel {
+    name: "sigmoid rows",
+    source: SOURCE,
+    entry: "sigmoid_rows",
+    class_walks: 1,
+    bindings: &[binding::LOGITS, binding::OUTPUT],
+    specialisations: |_| specialisations(),
+};
+
+fn specialisations() -> Vec<Specialisation> {
+    Access::inputs().map(|(access, element)| Specialisation::new(access, element, 0)).collect()
+}
+
+/// Groups of four elements that an invocation of [`SIGMOID`] owns, `GROUPS` in `shaders/sigmoid.wgsl`.
 const GROUPS: u32 = 4;
 
 /// Sigmoid of every element, `1 / (1 + exp(−x))`: independent probabilities in 0..=1, for multi-label networks.
@@ -64,8 +81,11 @@ impl Sigmoid {
             let params = Params::new(&from).with_output(&to);
             let in_fours = params.reads_in_fours() && params.writes_in_fours(to.is_cropped());
             let specialisation = Specialisation::new(Access::choose(gpu, in_fours), from.element_type(), 0);
-            let invocations = (params.groups.div_ceil(GROUPS), from.images());
-            dispatch.push(gpu, (&SIGMOID, specialisation), params, &[input, written], invocations)?;
+            let (kernel, groups) = match params.groups == params.row_groups {
+                true => (&SIGMOID, params.groups.div_ceil(GROUPS)),
+                false => (&ROWS, params.groups),
+            };
+            dispatch.push(gpu, (kernel, specialisation), params, &[input, written], (groups, from.images()))?;
             output.finish(gpu, &mut dispatch, band)?;
         }
         Ok(dispatch)

@@ -11,6 +11,9 @@ use crate::{Dispatch, Error, Gpu, Input, LabelType, Labels, Logits, Map};
 /// Most classes that are kept of a pixel: they are held in registers.
 const LIMIT: u32 = 8;
 
+/// How many places for classes there are kernels for: k is rounded up.
+const PLACES: [u32; 4] = [1, 2, 4, LIMIT];
+
 pub(crate) static TOP_K: Kernel = Kernel {
     name: "top-k",
     source: include_str!("../../shaders/top_k.wgsl"),
@@ -18,12 +21,12 @@ pub(crate) static TOP_K: Kernel = Kernel {
     // The loop over the places is inside the one over the classes, where a driver does not unroll it.
     class_walks: 1 + LIMIT,
     bindings: &[binding::LOGITS, binding::LABELS, binding::PROBABILITIES],
-    specialisations: |classes| {
+    specialisations: |_| {
         let mut all = Vec::new();
         for (access, element_type) in Access::inputs() {
             for labels in [LabelType::U8, LabelType::U32] {
                 for probabilities in [false, true] {
-                    for top_k in 1..=LIMIT.min(classes) {
+                    for top_k in PLACES {
                         let key = Specialisation::new(access, element_type, 0);
                         all.push(Specialisation { labels, probabilities, top_k, ..key });
                     }
@@ -141,12 +144,12 @@ impl TopK {
             let specialisation = Specialisation {
                 labels: label_type,
                 probabilities: probabilities.is_some(),
-                top_k: self.k,
+                top_k: self.k.next_power_of_two(),
                 ..specialisation
             };
             let mut first_map = 0;
             while first_map < self.k {
-                let part_of = |end| MapPart::of_maps(&logits.map(), band, self.k, first_map..end);
+                let part_of = |end| MapPart::planes(&logits.map(), band, self.k, first_map..end);
                 let fits = |&end: &u32| part_of(end).len(widest) <= limit;
                 // One map of a band always fits.
                 let end = (first_map + 1..=self.k).rev().find(fits).unwrap_or(first_map + 1);
@@ -158,7 +161,8 @@ impl TopK {
                     Some(buffer) => bound(binding::PROBABILITIES, buffer.clone(), 32)?,
                     None => Bound::placeholder(gpu, binding::PROBABILITIES),
                 };
-                let params = Params { map_offset: groups.offset(), first_map, maps: end - first_map, ..params };
+                let params =
+                    Params { map_offset: groups.offset(), top_k: self.k, first_map, maps: end - first_map, ..params };
                 let buffers = [input.clone(), labels, probabilities];
                 dispatch.push(gpu, (&TOP_K, specialisation), params, &buffers, (params.groups, part.images()))?;
                 first_map = end;

@@ -5,7 +5,7 @@
 use std::sync::OnceLock;
 
 use seghead::wgpu::{self, BufferUsages};
-use seghead::{Dispatch, Gpu, GpuOptions, Logits, Map, Readback};
+use seghead::{Dispatch, ElementType, Gpu, GpuOptions, Logits, Map, Readback};
 
 /// The adapter under test; the tests fail where there is none.
 pub fn gpu() -> &'static Gpu {
@@ -194,4 +194,42 @@ pub fn watched_gpu(limits: wgpu::Limits) -> Gpu {
 /// The bits of numbers, to compare NaN and ±0 as well.
 pub fn bits(numbers: &[f32]) -> Vec<u32> {
     numbers.iter().map(|x| x.to_bits()).collect()
+}
+
+/// Where the packed elements, N × C × H × W, lie in a buffer of this shape.
+pub fn places(shape: &Logits) -> impl Iterator<Item = usize> {
+    let shape = *shape;
+    (0..elements(&shape) as u32).map(move |i| {
+        let (x, row) = (i % shape.width(), i / shape.width());
+        let (y, plane) = (row % shape.height(), row / shape.height());
+        let (c, image) = (plane % shape.classes(), plane / shape.classes());
+        let at = shape.offset() + image * shape.image_stride() + c * shape.plane_stride();
+        (at + y * shape.row_stride() + x * shape.pixel_stride()) as usize
+    })
+}
+
+/// The elements of a buffer of this shape, NaN where there are none of `data`.
+pub fn lay(shape: &Logits, data: &[f32]) -> Vec<f32> {
+    let mut all = vec![f32::NAN; shape.len() as usize];
+    places(shape).zip(data).for_each(|(at, &x)| all[at] = x);
+    all
+}
+
+/// The bits of the nearest f16.
+pub fn halves(values: &[f32]) -> Vec<u16> {
+    values.iter().map(|&x| half::f16::from_f32(x).to_bits()).collect()
+}
+
+/// A storage buffer with `data`, the packed elements N × C × H × W, where a buffer of this shape has them, and NaN
+/// elsewhere.
+pub fn upload_laid(gpu: &Gpu, shape: &Logits, data: &[f32]) -> wgpu::Buffer {
+    let laid = lay(shape, data);
+    match shape.element_type() {
+        ElementType::F32 => upload_bytes(gpu, bytemuck::cast_slice(&laid)),
+        ElementType::F16 => {
+            let mut bits = halves(&laid);
+            bits.resize(bits.len().next_multiple_of(2), 0);
+            upload_bytes(gpu, bytemuck::cast_slice(&bits))
+        }
+    }
 }

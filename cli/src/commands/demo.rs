@@ -41,7 +41,7 @@ pub fn run(args: &Demo, common: &Common) -> Result<(), Error> {
         // A winner among C classes has at least 1/C.
         write_scores(&mut outputs, &paths[1], &map, confidence, (1.0 / classes as f32, 1.0))?;
     }
-    write_picture(&mut outputs, &paths[2], &overlay(&photo, found.labels.iter(), args.alpha))?;
+    write_picture(&mut outputs, &paths[2], &overlay(&photo, found.labels.iter().map(Some), args.alpha))?;
     outputs.commit()?;
     drop(progress);
 

@@ -1,11 +1,11 @@
-//! `seghead loss`: how far logits are from target labels.
+//! `seghead loss`: how far logits are from targets.
 
 use serde_json::json;
 
 use super::{number, open_gpu, print_result, tell_written};
-use crate::args::{Common, CrossEntropy, Loss, Reduction};
+use crate::args::{Bce, Common, CrossEntropy, Loss, Reduction};
 use crate::error::Error;
-use crate::files::labels::{Targets, read_targets};
+use crate::files::labels::{LabelMap, Targets, read_targets};
 use crate::files::output::{Content, Outputs};
 use crate::files::tensor::{read_vector, write_tensor};
 use crate::input::Input;
@@ -15,23 +15,26 @@ use crate::progress::Progress;
 pub fn run(args: &Loss, common: &Common) -> Result<(), Error> {
     match args {
         Loss::CrossEntropy(args) => cross_entropy(args, common),
+        Loss::Bce(args) => bce(args, common),
     }
 }
 
 fn cross_entropy(args: &CrossEntropy, common: &Common) -> Result<(), Error> {
-    let planned: Vec<_> = args.output.as_deref().map(|path| (path, Content::Array)).into_iter().collect();
-    Outputs::check(&[&args.logits, &args.target], &planned)?;
+    check_output(&args.logits, &args.target, args.output.as_deref())?;
     let progress = Progress::start("computing", common);
     let mut input = Input::open(&args.logits, common)?;
     let targets = read_targets(&args.target)?;
-    let shape = input.map_shape(input.logits.height(), input.logits.width());
-    check_shape(args, &input, &shape, &targets)?;
+    if matches!(targets, Targets::Soft(_)) && args.ignore_index.is_some() {
+        let message = format!("{}: expected labels for --ignore-index, found soft targets (floats)", args.target);
+        return Err(Error::Usage(message));
+    }
+    check_shape(&input, &args.target, &targets)?;
     let class_weights = args.class_weights.as_deref().map(read_vector).transpose()?;
     let operator = seghead::CrossEntropy::new()
         .ignore_index(args.ignore_index.or(Some(-100)))
         .class_weights(class_weights)
         .label_smoothing(args.label_smoothing)
-        .reduction(if args.reduction == Reduction::Mean { seghead::Reduction::Mean } else { seghead::Reduction::Sum })
+        .reduction(reduction(args.reduction))
         .per_pixel(args.reduction == Reduction::None);
     let gpu = open_gpu(common)?;
     let logits = input.logits;
@@ -43,46 +46,121 @@ fn cross_entropy(args: &CrossEntropy, common: &Common) -> Result<(), Error> {
         source @ seghead::Error::Label { .. } => Error::Content { path: args.target.clone(), source },
         error => input.error(error),
     })?;
+    let shape = input.map_shape(logits.height(), logits.width());
     let warnings = lint::warn(&gpu, &mut input, Check::Everything, common);
-    if let Some(path) = &args.output {
-        let mut outputs = Outputs::new();
-        match &loss.per_pixel {
-            Some(losses) => write_tensor(&mut outputs, path, &shape, losses)?,
-            None => write_tensor(&mut outputs, path, &[], &[loss.value])?,
+    let single = loss.per_pixel.as_deref().map(|losses| (&shape[..], losses));
+    report(common, progress, args.output.as_deref(), (&loss, single), warnings)
+}
+
+fn bce(args: &Bce, common: &Common) -> Result<(), Error> {
+    check_output(&args.logits, &args.target, args.output.as_deref())?;
+    let progress = Progress::start("computing", common);
+    let mut input = Input::open(&args.logits, common)?;
+    let targets = read_targets(&args.target)?;
+    check_shape(&input, &args.target, &targets)?;
+    let pos_weight = args.pos_weight.as_deref().map(read_vector).transpose()?;
+    let operator = seghead::BinaryCrossEntropy::new()
+        .pos_weight(pos_weight)
+        .reduction(reduction(args.reduction))
+        .per_element(args.reduction == Reduction::None);
+    let gpu = open_gpu(common)?;
+    let logits = input.logits;
+    let loss = match targets {
+        Targets::Labels(labels) => {
+            check_labels(&args.target, &labels, logits)?;
+            operator.run_blocking(&gpu, &logits, input.reader(), one_hot(&labels, logits))
         }
+        Targets::Soft(targets) => operator.run_blocking(&gpu, &logits, input.reader(), &targets.data.into_f32()),
+    };
+    let loss = loss.map_err(|error| input.error(error))?;
+    let warnings = lint::warn(&gpu, &mut input, Check::Finite, common);
+    let single = loss.per_element.as_deref().map(|losses| (&input.shape[..], losses));
+    report(common, progress, args.output.as_deref(), (&loss, single), warnings)
+}
+
+/// Refuses a result that would be written over an input, or that has no place there.
+fn check_output(logits: &str, target: &str, output: Option<&str>) -> Result<(), Error> {
+    let planned: Vec<_> = output.map(|path| (path, Content::Array)).into_iter().collect();
+    Ok(Outputs::check(&[logits, target], &planned)?)
+}
+
+/// Single losses are not reduced, but asked for beside a sum.
+fn reduction(reduction: Reduction) -> seghead::Reduction {
+    if reduction == Reduction::Mean { seghead::Reduction::Mean } else { seghead::Reduction::Sum }
+}
+
+/// Writes and prints a loss: the single ones, with their shape, where they were asked for, else what they are reduced
+/// to.
+fn report(
+    common: &Common,
+    progress: Progress,
+    output: Option<&str>,
+    (loss, single): (&seghead::Loss, Option<(&[usize], &[f32])>),
+    warnings: Vec<String>,
+) -> Result<(), Error> {
+    if let Some(path) = output {
+        let mut outputs = Outputs::new();
+        let (shape, losses) = single.unwrap_or((&[], std::slice::from_ref(&loss.value)));
+        write_tensor(&mut outputs, path, shape, losses)?;
         outputs.commit()?;
     }
     drop(progress);
-    if let Some(path) = &args.output {
+    if let Some(path) = output {
         tell_written(common, &[path]);
     }
     let mut report = json!({ "pixels": loss.pixels, "ignored": loss.ignored, "warnings": warnings });
     let mut text = String::new();
-    if args.reduction != Reduction::None {
+    if single.is_none() {
         report["loss"] = number(loss.value.into());
         text = format!("{}\n", loss.value);
     }
     print_result(common, &report, &text)
 }
 
-/// Refuses targets that do not go with the logits, whose maps have this shape.
-fn check_shape(args: &CrossEntropy, input: &Input, map_shape: &[usize], targets: &Targets) -> Result<(), Error> {
+/// Refuses targets that do not go with the logits.
+fn check_shape(input: &Input, target: &str, targets: &Targets) -> Result<(), Error> {
+    let map_shape = input.map_shape(input.logits.height(), input.logits.width());
     let (what, expected, found, rank) = match targets {
-        Targets::Labels(labels) => ("labels", map_shape, &labels.shape, 3),
-        Targets::Soft(targets) => ("soft targets", &input.shape[..], &targets.shape, 4),
+        Targets::Labels(labels) => ("labels", &map_shape, &labels.shape, 3),
+        Targets::Soft(targets) => ("soft targets", &input.shape, &targets.shape, 4),
     };
-    if matches!(targets, Targets::Soft(_)) && args.ignore_index.is_some() {
-        let message = format!("{}: expected labels for --ignore-index, found soft targets (floats)", args.target);
-        return Err(Error::Usage(message));
-    }
     // One image without N is as good as a batch of one.
     let batched = |shape: &[usize]| if shape.len() < rank { [&[1], shape].concat() } else { shape.to_vec() };
     if batched(found) == batched(expected) {
         return Ok(());
     }
-    let message = format!(
-        "{}: expected {what} of shape {expected:?} for the logits of {}, found {found:?}",
-        args.target, args.logits
-    );
+    let message =
+        format!("{target}: expected {what} of shape {expected:?} for the logits of {}, found {found:?}", input.path);
     Err(Error::Usage(message))
+}
+
+/// Refuses labels that are no class, or of a single class neither 0 nor 1.
+fn check_labels(target: &str, labels: &LabelMap, logits: seghead::Logits) -> Result<(), Error> {
+    let limit = i64::from(logits.classes().max(2));
+    match labels.values.iter().position(|label| !(0..limit).contains(label)) {
+        None => Ok(()),
+        Some(position) => {
+            let label = labels.values[position];
+            let message = format!("{target}: target[{position}]: expected a label below {limit}, found label {label}");
+            Err(Error::Usage(message))
+        }
+    }
+}
+
+/// The targets that labels stand for, element by element in the order of the logits: of a single class the labels, else
+/// 1 for the class that is the label.
+fn one_hot(labels: &LabelMap, logits: seghead::Logits) -> seghead::Input<'_> {
+    let (image_stride, plane_stride) = (u64::from(logits.image_stride()), u64::from(logits.plane_stride()));
+    let (pixel_stride, pixels) = (u64::from(logits.pixel_stride()), u64::from(logits.pixels()));
+    let positive = i64::from(logits.classes() == 1);
+    seghead::Input::reader(seghead::ElementType::F32, logits.len().into(), move |first, bytes| {
+        for (element, value) in (first..).zip(bytes.chunks_exact_mut(4)) {
+            let class = element / plane_stride % u64::from(logits.classes());
+            let pixel = element % image_stride / pixel_stride % pixels;
+            let label = labels.values[(element / image_stride * pixels + pixel) as usize];
+            let target = if label == class as i64 + positive { 1.0f32 } else { 0.0 };
+            value.copy_from_slice(&target.to_ne_bytes());
+        }
+        Ok(())
+    })
 }

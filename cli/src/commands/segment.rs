@@ -1,10 +1,12 @@
-//! `seghead segment`: labels and confidence at full resolution.
+//! `seghead segment`: labels and scores at full resolution, or with the sigmoid the masks of all classes.
 
+use seghead::{Gpu, Logits, Masks};
 use serde_json::json;
 
 use super::{add_labels, add_scores, number, open_gpu, planned, print, tell_written};
 use crate::args::{Activation, Common, Rectangle, Resize, Segment, check_alpha};
 use crate::error::Error;
+use crate::files::labels::{LabelValues, write_labels};
 use crate::files::output::{Content, Outputs};
 use crate::files::palette::voc;
 use crate::files::picture::{Picture, read_picture, write_picture};
@@ -12,87 +14,45 @@ use crate::files::tensor::write_tensor;
 use crate::input::Input;
 use crate::lint::{self, Check};
 use crate::progress::Progress;
-use crate::summary::summarise;
+use crate::summary::{ClassSummary, summarise};
 
 pub fn run(args: &Segment, common: &Common) -> Result<(), Error> {
     check_alpha(args.alpha)?;
+    let scores = [&args.scores.confidence, &args.scores.margin, &args.scores.entropy];
+    if args.activation == Activation::Sigmoid && scores.iter().any(|path| path.is_some()) {
+        let message = "--confidence, --margin and --entropy are of a softmax: expected no --activation sigmoid, which has \
+                       --scores";
+        return Err(Error::Usage(message.to_owned()));
+    }
+    if args.activation != Activation::Sigmoid && args.threshold.is_some() {
+        return Err(Error::Usage("--threshold: expected with --activation sigmoid only".to_owned()));
+    }
     let inputs: Vec<_> = [Some(&args.logits), args.image.as_ref()].into_iter().flatten().map(String::as_str).collect();
     let mut outputs = planned(&args.scores);
+    let planes = args.activation == Activation::Sigmoid;
     outputs.extend(args.labels.as_deref().map(|path| (path, Content::Map)));
     outputs.extend(args.overlay.as_deref().map(|path| (path, Content::Picture)));
     outputs.extend(args.all_scores.as_deref().map(|path| (path, Content::Array)));
     Outputs::check(&inputs, &outputs)?;
     let progress = Progress::start("segmenting", common);
-    let mut input = Input::open(&args.logits, common)?;
-    let photo = args.image.as_deref().map(read_picture).transpose()?;
-    let logits = match args.crop {
-        Some(Rectangle { width, height, left, top }) => {
-            let crop = input.logits.crop(top, left, height, width);
-            crop.map_err(|source| Error::Content { path: args.logits.clone(), source })?
-        }
-        None => input.logits,
-    };
-    let (width, height) = match (&photo, args.size) {
-        (Some(photo), _) => (photo.width as u32, photo.height as u32),
-        (None, Some(size)) => size,
-        (None, None) => (logits.width(), logits.height()),
-    };
-    if args.overlay.is_some() && input.logits.images() != 1 {
-        let message = format!("{}: expected one image for --overlay, found {}", args.logits, input.logits.images());
-        return Err(Error::Usage(message));
-    }
-    let resize = match args.resize {
-        Resize::HalfPixel => seghead::Resize::HalfPixel,
-        Resize::AlignCorners => seghead::Resize::AlignCorners,
-        Resize::Asymmetric => seghead::Resize::Asymmetric,
-    };
-    let segment = seghead::Segment::new(height, width)
-        .resize(resize)
-        .confidence(true)
-        .margin(args.scores.margin.is_some())
-        .entropy(args.scores.entropy.is_some());
+    let mut job = Job::open(args, common)?;
     let gpu = open_gpu(common)?;
-    let found = segment.run_blocking(&gpu, &logits, input.reader()).map_err(|error| input.error(error))?;
-    let all_scores = match &args.all_scores {
-        Some(_) => {
-            let scores =
-                seghead::Interpolate::new(height, width).resize(resize).activation(activation(args.activation));
-            let scores = scores.run_blocking(&gpu, &logits, input.reader());
-            Some(scores.map_err(|error| input.error(error))?)
-        }
-        None => None,
-    };
-    let warnings = lint::warn(&gpu, &mut input, Check::Everything, common);
-
-    let shape = input.map_shape(height, width);
-    let mut outputs = Outputs::new();
-    let mut written = Vec::new();
-    if let Some(path) = &args.labels {
-        add_labels(&mut outputs, path, &shape, &found.labels)?;
-        written.push(path.as_str());
-    }
-    written.extend(add_scores(&mut outputs, &args.scores, &shape, &found, logits.classes())?);
-    if let (Some(path), Some(photo)) = (&args.overlay, &photo) {
-        write_picture(&mut outputs, path, &overlay(photo, found.labels.iter(), args.alpha))?;
-        written.push(path);
-    }
-    if let (Some(path), Some(scores)) = (&args.all_scores, &all_scores) {
-        write_tensor(&mut outputs, path, &input.tensor_shape(height, width), scores)?;
-        written.push(path);
-    }
-    outputs.commit()?;
+    let found = if planes { job.multi_label(args, &gpu)? } else { job.one_label(args, &gpu)? };
+    let warnings = lint::warn(&gpu, &mut job.input, Check::Everything, common);
+    found.outputs.commit()?;
     drop(progress);
-    if !written.is_empty() {
-        tell_written(common, &written);
+    if !found.written.is_empty() {
+        tell_written(common, &found.written);
     }
 
-    let summary = summarise(logits.classes(), &found);
     let mut text = String::from("class     pixels   share  confidence\n");
-    for class in summary.iter().filter(|class| class.pixels > 0) {
+    for class in found.summary.iter().filter(|class| class.pixels > 0) {
         let (share, confidence) = (100.0 * class.share, class.confidence);
-        text += &format!("{:5} {:10} {share:6.2}%  {confidence:10.4}\n", class.class, class.pixels);
+        let confidence = if planes { "-".to_owned() } else { format!("{confidence:.4}") };
+        text += &format!("{:5} {:10} {share:6.2}%  {confidence:>10}\n", class.class, class.pixels);
     }
-    let classes: Vec<_> = summary
+    let classes: Vec<_> = found
+        .summary
         .iter()
         .map(|class| {
             let confidence = number(class.confidence);
@@ -101,9 +61,143 @@ pub fn run(args: &Segment, common: &Common) -> Result<(), Error> {
         .collect();
     print(
         common,
-        &json!({ "shape": shape, "classes": classes, "warnings": warnings, "adapter": gpu.adapter_info().name }),
+        &json!({ "shape": found.shape, "classes": classes, "warnings": warnings, "adapter": gpu.adapter_info().name }),
         &text,
     )
+}
+
+/// What is to be segmented, and to which size.
+struct Job {
+    input: Input,
+    logits: Logits,
+    photo: Option<Picture>,
+    height: u32,
+    width: u32,
+    resize: seghead::Resize,
+}
+
+/// What was found, to be written.
+struct Found<'a> {
+    outputs: Outputs,
+    written: Vec<&'a str>,
+    /// The dimensions of the label map, or of the masks.
+    shape: Vec<usize>,
+    summary: Vec<ClassSummary>,
+}
+
+impl Job {
+    fn open(args: &Segment, common: &Common) -> Result<Self, Error> {
+        let input = Input::open(&args.logits, common)?;
+        let photo = args.image.as_deref().map(read_picture).transpose()?;
+        let logits = match args.crop {
+            Some(Rectangle { width, height, left, top }) => {
+                let crop = input.logits.crop(top, left, height, width);
+                crop.map_err(|source| Error::Content { path: args.logits.clone(), source })?
+            }
+            None => input.logits,
+        };
+        let (width, height) = match (&photo, args.size) {
+            (Some(photo), _) => (photo.width as u32, photo.height as u32),
+            (None, Some(size)) => size,
+            (None, None) => (logits.width(), logits.height()),
+        };
+        if args.overlay.is_some() && logits.images() != 1 {
+            let message = format!("{}: expected one image for --overlay, found {}", args.logits, logits.images());
+            return Err(Error::Usage(message));
+        }
+        let resize = match args.resize {
+            Resize::HalfPixel => seghead::Resize::HalfPixel,
+            Resize::AlignCorners => seghead::Resize::AlignCorners,
+            Resize::Asymmetric => seghead::Resize::Asymmetric,
+        };
+        Ok(Self { input, logits, photo, height, width, resize })
+    }
+
+    /// One class a pixel: the one with the largest logit.
+    fn one_label<'a>(&mut self, args: &'a Segment, gpu: &Gpu) -> Result<Found<'a>, Error> {
+        let segment = seghead::Segment::new(self.height, self.width)
+            .resize(self.resize)
+            .confidence(true)
+            .margin(args.scores.margin.is_some())
+            .entropy(args.scores.entropy.is_some());
+        let classes = self.logits.classes();
+        let found = segment.run_blocking(gpu, &self.logits, self.input.reader());
+        let found = found.map_err(|error| self.input.error(error))?;
+        let shape = self.input.map_shape(self.height, self.width);
+        let (mut outputs, mut written) = (Outputs::new(), Vec::new());
+        if let Some(path) = &args.labels {
+            add_labels(&mut outputs, path, &shape, &found.labels)?;
+            written.push(path.as_str());
+        }
+        written.extend(add_scores(&mut outputs, &args.scores, &shape, &found, classes)?);
+        if let (Some(path), Some(photo)) = (&args.overlay, &self.photo) {
+            write_picture(&mut outputs, path, &overlay(photo, found.labels.iter().map(Some), args.alpha))?;
+            written.push(path);
+        }
+        if let Some(path) = &args.all_scores {
+            let scores = self.interpolated(gpu, activation(args.activation))?;
+            write_tensor(&mut outputs, path, &self.input.tensor_shape(self.height, self.width), &scores)?;
+            written.push(path);
+        }
+        Ok(Found { outputs, written, shape, summary: summarise(classes, &found) })
+    }
+
+    /// Any classes a pixel: those whose sigmoid reaches the threshold.
+    fn multi_label<'a>(&mut self, args: &'a Segment, gpu: &Gpu) -> Result<Found<'a>, Error> {
+        let full = self.interpolated(gpu, seghead::Activation::None)?;
+        let result = seghead::Interpolate::new(self.height, self.width).output(&self.logits)?;
+        let threshold = args.threshold.unwrap_or(0.5);
+        let operator = seghead::MultiLabel::new().threshold(threshold).format(seghead::MaskFormat::Bytes);
+        let masks = operator.run_blocking(gpu, &result, &full).map_err(|error| self.input.error(error))?;
+        let (classes, pixels) = (self.logits.classes() as usize, self.height as usize * self.width as usize);
+        let Masks::Bytes(planes) = masks else {
+            return Err(Error::Usage("--labels: expected masks of bytes".to_owned()));
+        };
+
+        // N×C×H×W, or without C where there is a single class, which is a label map of 0 and 1.
+        let mut shape = self.input.map_shape(self.height, self.width);
+        if classes > 1 {
+            shape.insert(shape.len() - 2, classes);
+        }
+        let (mut outputs, mut written) = (Outputs::new(), Vec::new());
+        if let Some(path) = &args.labels {
+            write_labels(&mut outputs, path, &shape, LabelValues::U8(&planes))?;
+            written.push(path.as_str());
+        }
+        if let (Some(path), Some(photo)) = (&args.overlay, &self.photo) {
+            // Of several classes the likeliest, which is there if any is.
+            let best = seghead::Argmax::new().run_blocking(gpu, &result, &full)?.labels;
+            let shown = best.iter().enumerate().map(|(pixel, class)| {
+                let present = planes[class as usize * pixels + pixel] != 0;
+                // A mask is shown as its label 1.
+                present.then_some(if classes == 1 { 1 } else { class })
+            });
+            write_picture(&mut outputs, path, &overlay(photo, shown, args.alpha))?;
+            written.push(path);
+        }
+        if let Some(path) = &args.all_scores {
+            let scores = seghead::Sigmoid::new().run_blocking(gpu, &result, &full)?;
+            write_tensor(&mut outputs, path, &self.input.tensor_shape(self.height, self.width), &scores)?;
+            written.push(path);
+        }
+        let count = |class: usize| {
+            let of_class = planes.chunks_exact(pixels).skip(class).step_by(classes);
+            of_class.flatten().filter(|&&present| present != 0).count() as u64
+        };
+        let all = (self.logits.images() as usize * pixels) as f64;
+        let summary = (0..classes).map(|class| {
+            let pixels = count(class);
+            ClassSummary { class: class as u32, pixels, share: pixels as f64 / all, confidence: f64::NAN }
+        });
+        Ok(Found { outputs, written, shape, summary: summary.collect() })
+    }
+
+    /// All classes at full size.
+    fn interpolated(&mut self, gpu: &Gpu, activation: seghead::Activation) -> Result<Vec<f32>, Error> {
+        let operator = seghead::Interpolate::new(self.height, self.width).resize(self.resize).activation(activation);
+        let scores = operator.run_blocking(gpu, &self.logits, self.input.reader());
+        scores.map_err(|error| self.input.error(error))
+    }
 }
 
 fn activation(activation: Activation) -> seghead::Activation {
@@ -114,14 +208,14 @@ fn activation(activation: Activation) -> seghead::Activation {
     }
 }
 
-/// The photo with the colour of each pixel's class over it: `alpha` of the colour, the rest of the photo, in sRGB
-/// values.
-pub fn overlay(photo: &Picture, labels: impl Iterator<Item = u32>, alpha: f32) -> Picture {
+/// The photo with the colour of each pixel's class over it, if it has one: `alpha` of the colour, the rest of the photo,
+/// in sRGB values.
+pub fn overlay(photo: &Picture, labels: impl Iterator<Item = Option<u32>>, alpha: f32) -> Picture {
     let blend =
         |(photo, colour): (u8, u8)| (f32::from(photo) * (1.0 - alpha) + f32::from(colour) * alpha).round() as u8;
     let pixels = photo.rgb.chunks_exact(3).zip(labels);
     let rgb = pixels.flat_map(|(pixel, label)| {
-        let colour = voc(label);
+        let colour = label.map_or([pixel[0], pixel[1], pixel[2]], voc);
         [(pixel[0], colour[0]), (pixel[1], colour[1]), (pixel[2], colour[2])].map(blend)
     });
     Picture { width: photo.width, height: photo.height, rgb: rgb.collect() }

@@ -90,8 +90,8 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The bytes that the elements take. `available` is the number of bytes that are left in the file, if that is known:
-    /// nothing is allocated or computed for an array that the file cannot hold.
+    /// The bytes that the elements take. `available` is the number of bytes that are left in the file, if that is
+    /// known: nothing is allocated or computed for an array that the file cannot hold.
     ///
     /// # Errors
     ///

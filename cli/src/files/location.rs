@@ -36,7 +36,8 @@ impl<'a> Location<'a> {
     }
 }
 
-/// Whether a path is that of a pipe, a device, or an open file of this process, whose name says nothing of what is in it.
+/// Whether a path is that of a pipe, a device, or an open file of this process, whose name says nothing of what is in
+/// it.
 fn is_stream(path: &str) -> bool {
     let open_files = ["/dev/stdin", "/dev/fd"];
     let metadata = fs::metadata(path);

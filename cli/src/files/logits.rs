@@ -33,8 +33,8 @@ enum Source {
 }
 
 impl LogitsFile {
-    /// Opens `x.npy`, `FILE.npz:NAME` or `FILE.safetensors:NAME`, and checks that what the header promises is there. The
-    /// name may be left out where the file holds one array.
+    /// Opens `x.npy`, `FILE.npz:NAME` or `FILE.safetensors:NAME`, and checks that what the header promises is there.
+    /// The name may be left out where the file holds one array.
     ///
     /// # Errors
     ///
@@ -126,8 +126,8 @@ impl Parts {
             part.copy_from_slice(known);
             return Ok(());
         }
-        // Images, or bands, of a few pixels have as few elements in a class. A call of the system for each would take far
-        // longer than to read what lies between them too.
+        // Images, or bands, of a few pixels have as few elements in a class. A call of the system for each would take
+        // far longer than to read what lies between them too.
         let is_small = |length: usize| length < AHEAD;
         let is_near = at.checked_sub(last.end).is_some_and(|gap| gap <= GAP);
         if !is_near || !is_small(part.len()) || !is_small((last.end - last.start) as usize) {
@@ -161,7 +161,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::files::npy;
-    use std::fs;
+    use std::{fs, io::Write};
 
     /// A file of big-endian float32 numbers, which are their own indices, after a few other bytes.
     fn parts(count: u32) -> (tempfile::NamedTempFile, Parts) {
@@ -198,6 +198,24 @@ mod tests {
                 check(&mut parts, first, count.min(COUNT - first));
             }
         }
+    }
+
+    /// On other systems, the file would take the room on the disk.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn parts_beyond_four_gibibytes() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let (start, count) = (128, (5 << 28) + 3_u64);
+        file.as_file().set_len(start + count * 4).unwrap();
+        let (first, values) = (count - 3, [1.0_f32, 2.0, 3.0]);
+        file.as_file().seek(SeekFrom::Start(start + first * 4)).unwrap();
+        file.as_file().write_all(bytemuck::cast_slice(&values)).unwrap();
+        let big_endian = cfg!(target_endian = "big");
+        let layout = Layout { element: Element::F32, big_endian, shape: vec![1, 1, count as usize] };
+        let mut parts = Parts::new(file.reopen().unwrap(), start, layout, "x").unwrap();
+        let mut found = [0.0_f32; 3];
+        parts.read(first, bytemuck::cast_slice_mut(&mut found)).unwrap();
+        assert_eq!(found, values);
     }
 
     #[test]

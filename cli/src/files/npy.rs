@@ -31,8 +31,8 @@ const MAX_HEADER: usize = 10_000;
 /// The most opening brackets in a header's text. An array of plain values has two.
 const MAX_BRACKETS: usize = 8;
 
-/// Opens an array. `length` is that of the whole file in bytes, if it is known; bytes after the array are left alone, as
-/// NumPy does. `path` names the file in errors.
+/// Opens an array. `length` is that of the whole file in bytes, if it is known; bytes after the array are left alone,
+/// as NumPy does. `path` names the file in errors.
 ///
 /// # Errors
 ///

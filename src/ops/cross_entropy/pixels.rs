@@ -1,20 +1,23 @@
 //! From logits and targets on the GPU to partial sums, and to losses per pixel.
 
-use wgpu::{Buffer, BufferBinding};
+use wgpu::BufferBinding;
 
-use super::partials::{RECORD, partials_of_image};
-use super::{CrossEntropy, SOURCE};
+use super::CrossEntropy;
 use crate::bands::{self, Band};
-use crate::dispatch::{Bound, constants, scratch};
+use crate::dispatch::{Bound, constants};
 use crate::kernel::{Access, Kernel, Params, PipelineKey, Specialisation, binding};
 use crate::map::MapPart;
+use crate::ops::loss::{PartialSums, partials_of_image};
 use crate::window::Window;
 use crate::{Dispatch, ElementType, Error, Gpu, LabelType, Logits, Map};
 
 /// Against labels.
 pub(crate) static PIXELS: Kernel = Kernel {
     name: "cross-entropy pixels",
-    source: SOURCE,
+    source: concat!(
+        include_str!("../../../shaders/prelude/partials.wgsl"),
+        include_str!("../../../shaders/cross_entropy.wgsl")
+    ),
     entry: "pixels",
     // For each of GROUPS groups: a fifth for the statistics, two more where a logit is special, one to smooth.
     class_walks: 13,
@@ -153,7 +156,7 @@ impl Source<'_> {
 }
 
 impl CrossEntropy {
-    /// Leaves the partial sums of all pixels, and returns them with their number.
+    /// Leaves the partial sums of all pixels, and returns them.
     pub(super) fn push_pixels(
         &self,
         gpu: &Gpu,
@@ -161,7 +164,7 @@ impl CrossEntropy {
         logits: &Logits,
         (input, against, losses): (BufferBinding<'_>, Against<'_>, Option<BufferBinding<'_>>),
         record: Option<&Bound<'_>>,
-    ) -> Result<(Buffer, u32), Error> {
+    ) -> Result<PartialSums, Error> {
         self.check(logits)?;
         let map = logits.map();
         let bands = against.bands(gpu, logits)?;
@@ -180,21 +183,9 @@ impl CrossEntropy {
         let in_32_bits = |index: &i64| (i64::from(i32::MIN)..=i64::from(u32::MAX)).contains(index);
         let ignore_index = self.ignore_index.filter(in_32_bits).map(|index| index as u32);
 
-        let mut partials = Vec::with_capacity(bands.len());
-        let mut total = 0;
-        for band in &bands {
-            partials.push(total);
-            let groups = Params::new(&band.of(logits)).groups;
-            total += u64::from(partials_of_image(groups)) * u64::from(band.images);
-        }
-        let count = u32::try_from(total).map_err(|_| Error::Limit {
-            what: "partial sums of a loss",
-            needed: total,
-            limit: u32::MAX.into(),
-        })?;
-        let sums = scratch(gpu, "partial sums", total * RECORD)?;
+        let sums = PartialSums::new(gpu, logits, &bands)?;
         let per_pixel = losses.is_some();
-        for (band, first_partial) in bands.iter().zip(partials) {
+        for (i, band) in bands.iter().enumerate() {
             let (input, part) = window.read(gpu, dispatch, band)?;
             let groups = MapPart::of(&map, band);
             let losses = match &losses {
@@ -225,14 +216,9 @@ impl CrossEntropy {
                 per_pixel,
                 ..specialisation
             };
-            // A workgroup leaves 2 KiB of them: every band has a range that can be bound.
-            let sums = sums.as_entire_buffer_binding();
-            let last_partial = first_partial + u64::from(params.partials) * u64::from(part.images());
-            let range = first_partial * RECORD..last_partial * RECORD;
-            let out = Bound::part(gpu, binding::PARTIALS_OUT, sums, total * RECORD, range)?;
-            let buffers = [input, targets_of_band, weights.clone(), losses, out];
+            let buffers = [input, targets_of_band, weights.clone(), losses, sums.of_band(gpu, i)?];
             dispatch.push(gpu, (kernel, specialisation), params, &buffers, (params.partials, part.images()))?;
         }
-        Ok((sums, count))
+        Ok(sums)
     }
 }

@@ -1,14 +1,13 @@
 //! Targets on the host, and how they come to the GPU.
 
-use wgpu::{Buffer, BufferBinding};
+use wgpu::Buffer;
 
 use super::Targets;
 use super::pixels::Against;
 use crate::bands::{self, Band};
-use crate::dispatch::Bound;
-use crate::host::{self, Slot};
-use crate::kernel::binding;
-use crate::{Dispatch, ElementType, Error, Gpu, Input, LabelType, Logits, Map, window};
+use crate::host::Slot;
+use crate::ops::loss::SoftTargets;
+use crate::{Dispatch, Error, Gpu, LabelType, Logits, Map};
 
 /// Targets of the one-shot functions.
 pub(super) trait HostTargets {
@@ -114,22 +113,14 @@ impl<L: Copy + Into<i64>> HostTargets for HostLabels<'_, L> {
     }
 }
 
-/// Soft targets, which are read as the logits are.
-pub(super) struct HostProbabilities<'a>(pub Input<'a>);
-
-impl HostTargets for HostProbabilities<'_> {
+impl HostTargets for SoftTargets<'_> {
     fn bands(&self, gpu: &Gpu, logits: &Logits, map_bits: u32) -> Result<Vec<Band>, Error> {
         // 8 for the sums, as beside labels.
         bands::for_host(gpu, &logits.output(), (8 + map_bits).into())
     }
 
     fn buffers(&self, shape: &Logits) -> Vec<(&'static str, u64)> {
-        let shape = shape.with_element_type(self.0.element_type());
-        let mut buffers = vec![("target", shape.bytes())];
-        if shape.element_type() != ElementType::F32 {
-            buffers.push(("target as f32", shape.output().bytes()));
-        }
-        buffers
+        self.buffers_of(shape)
     }
 
     fn upload<'b>(
@@ -137,19 +128,9 @@ impl HostTargets for HostProbabilities<'_> {
         gpu: &Gpu,
         dispatch: &mut Dispatch,
         slot: &'b Slot,
-        (whole, band): (&Logits, &Band),
+        of_band: (&Logits, &Band),
     ) -> Result<Against<'b>, Error> {
-        let whole = whole.with_element_type(self.0.element_type());
-        let shape = band.shape(&whole)?;
-        host::upload(gpu, &slot.uploads[0], &mut self.0, (&whole, band), &shape)?;
-        let buffer = |i: usize| -> BufferBinding<'b> { slot.uploads[i].as_entire_buffer_binding() };
-        if shape.element_type() == ElementType::F32 {
-            return Ok(Against::Soft(buffer(0)));
-        }
-        let from = Bound::new(gpu, binding::LOGITS, buffer(0), shape.bytes())?;
-        let to = Bound::new(gpu, binding::OUTPUT, buffer(1), shape.output().bytes())?;
-        window::copy(gpu, dispatch, (from, shape), (to, shape.output()))?;
-        Ok(Against::Soft(buffer(1)))
+        Ok(Against::Soft(self.upload_band(gpu, dispatch, slot, of_band)?))
     }
 
     fn label(&self, _: usize) -> i64 {

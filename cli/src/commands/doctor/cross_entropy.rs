@@ -8,9 +8,9 @@ use super::findings::{Findings, Subject, U};
 use super::{Case, Cases, Context};
 
 const PIXELS: &[&str] = &["cross-entropy pixels"];
-const SUMS: &[&str] = &["cross-entropy pixels", "cross-entropy partials"];
-const RECORD: &[&str] = &["cross-entropy pixels", "cross-entropy partials", "cross-entropy finish"];
-const FINISH: &[&str] = &["cross-entropy finish"];
+const SUMS: &[&str] = &["cross-entropy pixels", "loss partials"];
+const RECORD: &[&str] = &["cross-entropy pixels", "loss partials", "loss finish"];
+const FINISH: &[&str] = &["loss finish"];
 
 /// What is compiled into a kernel.
 #[derive(Clone, Copy, Debug)]

@@ -6,11 +6,13 @@
 
 mod argmax;
 mod bench;
+mod binary_cross_entropy;
 mod cross_entropy;
 mod data;
 mod findings;
 mod inspect;
 mod interpolate;
+mod multi_label;
 mod resizing;
 mod scores;
 mod segment;
@@ -40,9 +42,11 @@ type Cases = Vec<Case>;
 fn cases() -> Cases {
     let operators = [
         argmax::cases,
+        binary_cross_entropy::cases,
         cross_entropy::cases,
         inspect::cases,
         interpolate::cases,
+        multi_label::cases,
         segment::cases,
         sigmoid::cases,
         soft_targets::cases,
@@ -184,7 +188,7 @@ fn report(
     let info = gpu.adapter_info();
     let access = format!("{:?}", gpu.access()).to_lowercase();
     let mut text = format!("{} ({}), reads {access} and scalar\n\n", info.name, info.backend);
-    text += "kernel                  specialisations     values  worst error\n";
+    text += "kernel                            variants     values  worst error\n";
     let mut rows = Vec::new();
     let kernels: BTreeSet<_> = all.iter().map(|one| one.kernel).collect();
     for kernel in kernels {
@@ -195,7 +199,7 @@ fn report(
         let ok = failures.is_empty();
         let specialisations = format!("{ran} of {there_are}");
         let verdict = if ok { "ok" } else { "WRONG" };
-        text += &format!("{kernel:23} {specialisations:>15} {:>10} {:>12.3}  {verdict}\n", tally.values, tally.worst);
+        text += &format!("{kernel:29} {specialisations:>10} {:>10} {:>12.3}  {verdict}\n", tally.values, tally.worst);
         rows.push(json!({
             "kernel": kernel,
             "ran": ran,

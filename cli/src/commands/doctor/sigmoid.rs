@@ -7,7 +7,7 @@ use super::data::Reading;
 use super::findings::{FLUSHED, Subject, U};
 use super::{Case, Cases};
 
-const KERNELS: &[&str] = &["sigmoid"];
+const KERNELS: &[&str] = &["sigmoid", "sigmoid rows"];
 
 pub fn cases() -> Cases {
     // Classes do not meet: one count is enough.

@@ -8,7 +8,7 @@ use super::findings::{Findings, Subject, U};
 use super::{Case, Cases, Context};
 
 const PIXELS: &[&str] = &["cross-entropy soft pixels"];
-const RECORD: &[&str] = &["cross-entropy soft pixels", "cross-entropy partials", "cross-entropy finish"];
+const RECORD: &[&str] = &["cross-entropy soft pixels", "loss partials", "loss finish"];
 
 /// What is compiled into the kernel.
 #[derive(Clone, Copy, Debug)]

@@ -1,0 +1,107 @@
+// Binary cross-entropy of every element straight from its logit x and its target z, as PyTorch defines it:
+//
+//   loss = (1 − z) · x + w · (log(1 + e^−|x|) + max(−x, 0))    with w = 1 + (p − 1) · z
+//
+// and p the weight of positive targets of the class (1 without). Where x is negative the terms with |x| cancel but for
+// p · z · |x|. So nothing is lost of a small loss in
+//
+//   loss = w · log(1 + e^−|x|) + (x < 0 ? p · z · |x| : (1 − z) · x)
+//
+// but that where x is infinite, or z is no number, products like 0 · Inf are those of the first formula.
+//
+// An invocation owns GROUPS groups a workgroup apart, walks their classes and leaves one partial sum, which the kernels
+// of loss.wgsl add up; with PER_ELEMENT it writes the losses too. Every element has the weight 1.
+//
+// logits, soft targets, output (the losses): [N, C, rows, row_pixels] with strides, pos_weights: [C],
+// partial sums: [N, partials]
+
+@group(0) @binding(4) var<storage, read> pos_weights: array<f32>;
+
+@compute @workgroup_size(WORKGROUP)
+fn elements(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  let position = invocation(workgroup, local);
+  if position >= params.partials {
+    return;
+  }
+  var loss = vec4(0.0);
+  var pixels = 0u;
+  let image = image_of(workgroup);
+  let first_group = (position - local) * GROUPS + local;
+  for (var k = 0u; k < GROUPS; k++) {
+    let group = first_group + k * WORKGROUP;
+    if group >= group_count() {
+      break;
+    }
+    let place = place_of(image, group);
+    var element = place.element;
+    var out = out_place(image, group);
+    var of_classes = vec4(0.0);
+    for (var c = 0u; c < params.classes; c++) {
+      var p = 1.0;
+      if POS_WEIGHT {
+        p = pos_weights[c];
+      }
+      let of_class = losses_of(load(element), load_targets(out), p);
+      of_classes += of_class;
+      if PER_ELEMENT {
+        store(out, of_class, place.left);
+      }
+      element += plane_stride();
+      out += out_plane_stride();
+    }
+    loss += select(vec4(0.0), of_classes, vec4(0u, 1u, 2u, 3u) < vec4(place.left));
+    pixels += min(place.left, 4u);
+  }
+  partials_out[image * params.partials + position] =
+    Partial((loss.x + loss.y) + (loss.z + loss.w), f32(pixels) * f32(params.classes), pixels, NONE);
+}
+
+fn losses_of(x: vec4<f32>, z: vec4<f32>, p: f32) -> vec4<f32> {
+  var weight = vec4(1.0);
+  var positive = z;
+  if POS_WEIGHT {
+    weight += (p - 1.0) * z;
+    positive *= p;
+  }
+  let softplus = log_1p(exp(-abs(x)));
+  let loss = weight * softplus + select((1.0 - z) * x, -positive * x, x < vec4(0.0));
+  let special = max(magnitude(x), magnitude(z)) >= vec4(NOT_FINITE);
+  if any(special) {
+    return select(loss, exact_losses(x, z, exact_weight(z, p, weight), softplus), special);
+  }
+  return loss;
+}
+
+// log(1 + t) for t in 0..=1, with a small relative error where t is small: 2 artanh s with s = t / (2 + t) ≤ 1 / 3,
+// whose series s + s³ / 3 + s⁵ / 5 + … ends where what is left is below 2⁻²⁵ of it.
+fn log_1p(t: vec4<f32>) -> vec4<f32> {
+  let s = t / (2.0 + t);
+  let q = s * s;
+  var series = 1.0 / 11.0 + q * (1.0 / 13.0);
+  series = 1.0 / 9.0 + q * series;
+  series = 1.0 / 7.0 + q * series;
+  series = 1.0 / 5.0 + q * series;
+  series = 1.0 / 3.0 + q * series;
+  return 2.0 * s * (1.0 + q * series);
+}
+
+// A driver may take 1 + (p − 1) · z for (1 − z) + p · z, which is NaN where z is infinite.
+fn exact_weight(z: vec4<f32>, p: f32, weight: vec4<f32>) -> vec4<f32> {
+  if POS_WEIGHT {
+    let infinite = times_infinity(vec4(p - 1.0));
+    return select(weight, select(infinite, -infinite, z < vec4(0.0)), magnitude(z) == vec4(NOT_FINITE));
+  }
+  return weight;
+}
+
+// The first formula, product by product.
+fn exact_losses(x: vec4<f32>, z: vec4<f32>, weight: vec4<f32>, softplus: vec4<f32>) -> vec4<f32> {
+  let finite = (1.0 - z) * x + weight * (softplus + max(-x, vec4(0.0)));
+  // log(1 + e^−Inf) is 0, and 0 · weight is NaN where the weight is not finite.
+  let above = select(times_infinity(1.0 - z), vec4(params.nan), magnitude(weight) >= vec4(NOT_FINITE));
+  let below = times_infinity(weight) - times_infinity(1.0 - z);
+  let loss = select(select(finite, above, x > vec4(0.0)), below, x < vec4(0.0));
+  let infinite = magnitude(x) == vec4(NOT_FINITE);
+  let undefined = max(magnitude(x), magnitude(z)) > vec4(NOT_FINITE);
+  return select(select(finite, loss, infinite), vec4(params.nan), undefined);
+}

@@ -1,0 +1,77 @@
+//! What the losses share: how they are reduced, what they return, and the one-shot path.
+
+mod host;
+mod partials;
+mod targets;
+
+pub(crate) use host::{HostLoss, run};
+pub(crate) use partials::{FINISH, PARTIALS};
+pub(crate) use partials::{PartialSums, RECORD, partials_of_image};
+pub(crate) use targets::SoftTargets;
+
+/// How losses become one number.
+///
+/// ```
+/// use seghead::{CrossEntropy, Reduction};
+/// let summed = CrossEntropy::new().reduction(Reduction::Sum);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reduction {
+    /// Their sum over the sum of their targets' class weights; NaN where that is 0, as when all are ignored. Against
+    /// soft targets, their sum over the number of pixels; of [`BinaryCrossEntropy`](crate::BinaryCrossEntropy), over
+    /// that of elements.
+    #[default]
+    Mean,
+    /// Their sum.
+    Sum,
+}
+
+/// What a dispatch of a loss leaves on the GPU, 16 bytes.
+///
+/// ```
+/// use seghead::LossRecord;
+/// assert_eq!(size_of::<LossRecord>(), 16);
+/// ```
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct LossRecord {
+    /// The reduced loss; NaN where a target is invalid.
+    pub loss: f32,
+    /// Sum of the class weights of the targets that were not ignored, the denominator of the mean; of soft targets, the
+    /// number of pixels; of [`BinaryCrossEntropy`](crate::BinaryCrossEntropy), that of elements.
+    pub weight: f32,
+    /// Number of pixels that were not ignored.
+    pub valid: u32,
+    /// Index of the first pixel, among all of the batch, whose target is neither a class nor the ignore index;
+    /// `u32::MAX` where there is none.
+    pub first_invalid: u32,
+}
+
+/// What a loss returns on the host.
+///
+/// ```
+/// use seghead::{CrossEntropy, Gpu, GpuOptions, Logits};
+/// let gpu = Gpu::headless_blocking(&GpuOptions::default())?;
+/// let logits = Logits::chw(2, 1, 3)?;
+/// let data = [0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
+/// let loss = CrossEntropy::new().ignore_index(Some(255)).run_blocking(&gpu, &logits, &data, &[0u8, 255, 1])?;
+/// assert!((loss.value - 2f32.ln()).abs() < 1e-6);
+/// assert_eq!((loss.pixels, loss.ignored), (3, 1));
+/// # Ok::<(), seghead::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Loss {
+    /// The reduced loss.
+    pub value: f32,
+    /// Number of pixels, ignored ones included.
+    pub pixels: u64,
+    /// Number of pixels whose target was the ignore index.
+    pub ignored: u64,
+    /// The loss of every pixel, N × H × W, 0 where it is ignored, if [`CrossEntropy`](crate::CrossEntropy) was asked
+    /// for it.
+    pub per_pixel: Option<Vec<f32>>,
+    /// The loss of every element, in the order of the logits, if [`BinaryCrossEntropy`](crate::BinaryCrossEntropy) was
+    /// asked for it.
+    pub per_element: Option<Vec<f32>>,
+}
