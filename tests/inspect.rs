@@ -255,12 +255,12 @@ fn large() {
         let values: Vec<f32> = values.into_iter().map(|x| (x * 8192.0).round() / 8192.0).collect();
         let expected = reference::inspect(&shape, &values);
         let mut asked = 0;
-        let mut read = |first: u64, bytes: &mut [u8]| {
+        let read = |first: u64, bytes: &mut [u8]| {
             asked += bytes.len();
             bytes.copy_from_slice(&bytemuck::cast_slice(&values)[first as usize * 4..first as usize * 4 + bytes.len()]);
             Ok(())
         };
-        let input = Input::reader(seghead::ElementType::F32, values.len() as u64, &mut read);
+        let input = Input::reader(seghead::ElementType::F32, values.len() as u64, read);
         let got = Inspect::new().run_blocking(gpu(), &shape, input).unwrap();
         assert_same(&format!("{shape:?}"), &got, &expected);
         assert!(asked < values.len() * 4 * 16 / 5, "{asked}");

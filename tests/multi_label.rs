@@ -274,12 +274,12 @@ fn bands() {
                 let expected = expected(&shape, &packed, &thresholds, format);
                 assert_eq!(operator.run_blocking(default_limits_gpu(), &shape, &data).unwrap(), expected, "{shape:?}");
                 let bits = halves(&data);
-                let mut read = |first: u64, bytes: &mut [u8]| {
+                let read = |first: u64, bytes: &mut [u8]| {
                     let first = first as usize * 4;
                     bytes.copy_from_slice(&bytemuck::cast_slice(&data)[first..first + bytes.len()]);
                     Ok(())
                 };
-                let reader = Input::reader(ElementType::F32, data.len() as u64, &mut read);
+                let reader = Input::reader(ElementType::F32, data.len() as u64, read);
                 for input in [Input::from(&data), Input::f16(&bits), reader] {
                     match operator.run_blocking(&gpu, &shape, input) {
                         Ok(found) => assert_eq!(found, expected, "{bytes} {shape:?}"),

@@ -420,12 +420,12 @@ fn bands() {
                     assert!((got.value - expected.value).abs() <= 264.0 * U as f32 * expected.value, "{what}");
                 };
                 check(operator.run_soft_blocking(&gpu, &shape, &data, &targets).unwrap());
-                let mut read = |first: u64, bytes: &mut [u8]| {
+                let read = |first: u64, bytes: &mut [u8]| {
                     let first = first as usize * 4;
                     bytes.copy_from_slice(&bytemuck::cast_slice(&targets)[first..first + bytes.len()]);
                     Ok(())
                 };
-                let reader = Input::reader(ElementType::F32, targets.len() as u64, &mut read);
+                let reader = Input::reader(ElementType::F32, targets.len() as u64, read);
                 check(operator.run_soft_blocking(&gpu, &shape, &data, reader).unwrap());
                 // Halves on either side: the values are the same.
                 let (data_bits, target_bits) = (halves(&data), halves(&targets));

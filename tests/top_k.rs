@@ -441,12 +441,12 @@ fn inputs() {
     let small = limited(4096, 8192);
     for gpu in [gpu(), default_limits_gpu(), &small] {
         let operator = TopK::new(4).label_type(LabelType::U32).probabilities(true);
-        let mut read = |first: u64, bytes: &mut [u8]| {
+        let read = |first: u64, bytes: &mut [u8]| {
             let start = first as usize * 4;
             bytes.copy_from_slice(&bytemuck::cast_slice(&data)[start..start + bytes.len()]);
             Ok(())
         };
-        let reader = Input::reader(ElementType::F32, data.len() as u64, &mut read);
+        let reader = Input::reader(ElementType::F32, data.len() as u64, read);
         for input in [Input::from(&data), Input::f16(&halves), reader] {
             let found = operator.run_blocking(gpu, &crop, input).unwrap();
             assert!(matches!(&found.labels, Labels::U32(_)) && found.labels.iter().eq(labels.iter().copied()));

@@ -99,7 +99,7 @@ impl CrossEntropy {
     }
 
     /// Makes the work ready to be recorded: reads `input`, shaped like `logits`, and `targets`; writes a
-    /// [`LossRecord`] to `record` and, if given, the loss of every pixel to `losses`, f32 with the geometry of
+    /// [`LossRecord`](crate::LossRecord) to `record` and, if given, the loss of every pixel to `losses`, f32 with the geometry of
     /// [`Logits::map`].
     ///
     /// # Errors

@@ -89,13 +89,16 @@ fn reduction(reduction: Reduction) -> seghead::Reduction {
     if reduction == Reduction::Mean { seghead::Reduction::Mean } else { seghead::Reduction::Sum }
 }
 
+/// Losses that are not reduced, with their shape.
+type Single<'a> = (&'a [usize], &'a [f32]);
+
 /// Writes and prints a loss: the single ones, with their shape, where they were asked for, else what they are reduced
 /// to.
 fn report(
     common: &Common,
     progress: Progress,
     output: Option<&str>,
-    (loss, single): (&seghead::Loss, Option<(&[usize], &[f32])>),
+    (loss, single): (&seghead::Loss, Option<Single<'_>>),
     warnings: Vec<String>,
 ) -> Result<(), Error> {
     if let Some(path) = output {
