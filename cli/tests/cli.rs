@@ -2,60 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::fs;
-use std::path::Path;
-use std::process::{Command, Output};
+mod common;
 
+use std::fs;
+use std::process::Command;
+
+use common::*;
 use serde_json::Value;
 use tempfile::TempDir;
-
-fn seghead(folder: &TempDir, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_seghead")).args(arguments).current_dir(folder).output().unwrap()
-}
-
-fn json(output: &Output) -> Value {
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{stderr}");
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
-/// Checks that a command fails with `code` and one line that has all of `words`, and leaves `files` as all there is.
-#[track_caller]
-fn refused(folder: &TempDir, arguments: &[&str], code: i32, words: &[&str], files: usize) {
-    let output = seghead(folder, arguments);
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    let lines: Vec<_> = stderr.lines().filter(|line| !line.contains("no real GPU chosen")).collect();
-    assert_eq!(output.status.code(), Some(code), "{stderr}");
-    assert_eq!(lines.len(), 1, "{stderr}");
-    for word in words {
-        assert!(lines[0].contains(word), "{word:?} is not in: {stderr}");
-    }
-    assert!(output.stdout.is_empty());
-    assert_eq!(fs::read_dir(folder).unwrap().count(), files, "{arguments:?} left a file");
-}
-
-/// A version 1.0 .npy file.
-fn npy(path: &Path, descr: &str, shape: &str, data: &[u8]) {
-    let mut header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}");
-    header += &" ".repeat(63 - (header.len() + 10) % 64);
-    header.push('\n');
-    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
-    bytes.extend_from_slice(&(header.len() as u16).to_le_bytes());
-    bytes.extend_from_slice(header.as_bytes());
-    bytes.extend_from_slice(data);
-    fs::write(path, bytes).unwrap();
-}
-
-fn floats(folder: &TempDir, name: &str, shape: &str, values: &[f32]) {
-    npy(&folder.path().join(name), "<f4", shape, bytemuck::cast_slice(values));
-}
-
-/// The float32 values of a .npy file that `seghead` wrote.
-fn read_floats(folder: &TempDir, name: &str) -> Vec<f32> {
-    let bytes = fs::read(folder.path().join(name)).unwrap();
-    let start = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
-    bytemuck::pod_collect_to_vec(&bytes[start..])
-}
 
 #[test]
 fn the_demo_segments_the_sample() {
@@ -114,7 +68,7 @@ fn segment_and_argmax_agree_at_the_size_of_the_logits() {
 fn losses_are_pytorchs() {
     let folder = TempDir::new().unwrap();
     floats(&folder, "x.npy", "(1, 2, 1, 3)", &[0.0; 6]);
-    npy(&folder.path().join("t.npy"), "<i8", "(1, 1, 3)", bytemuck::cast_slice(&[0i64, 1, -7]));
+    npy(&folder, "t.npy", "<i8", "(1, 1, 3)", bytemuck::cast_slice(&[0i64, 1, -7]));
     let loss = ["loss", "cross-entropy", "x.npy", "t.npy", "--ignore-index", "-7", "--json"];
     let report = json(&seghead(&folder, &loss));
     assert!((report["loss"].as_f64().unwrap() - std::f64::consts::LN_2).abs() < 1e-6);
@@ -123,7 +77,7 @@ fn losses_are_pytorchs() {
     assert!(json(&seghead(&folder, &none)).get("loss").is_none());
     let losses = read_floats(&folder, "l.npy");
     assert!((losses[0] - std::f32::consts::LN_2).abs() < 1e-6 && losses[2] == 0.0);
-    npy(&folder.path().join("void.npy"), "<i8", "(1, 1, 3)", bytemuck::cast_slice(&[-7i64; 3]));
+    npy(&folder, "void.npy", "<i8", "(1, 1, 3)", bytemuck::cast_slice(&[-7i64; 3]));
     let void = ["loss", "cross-entropy", "x.npy", "void.npy", "--ignore-index", "-7", "--json"];
     assert_eq!(json(&seghead(&folder, &void))["loss"], Value::Null);
 }
@@ -163,7 +117,7 @@ fn an_output_is_never_an_input() {
 fn quiet_keeps_the_result() {
     let folder = TempDir::new().unwrap();
     floats(&folder, "x.npy", "(2, 1, 3)", &[0.0; 6]);
-    npy(&folder.path().join("t.npy"), "|u1", "(1, 3)", &[0, 1, 1]);
+    npy(&folder, "t.npy", "|u1", "(1, 3)", &[0, 1, 1]);
     let output = seghead(&folder, &["loss", "cross-entropy", "x.npy", "t.npy", "-q"]);
     let loss: f64 = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
     assert!((loss - std::f64::consts::LN_2).abs() < 1e-6);
@@ -194,9 +148,9 @@ fn an_interrupted_command_leaves_nothing_half_written() {
 fn bad_input_is_one_line_and_leaves_nothing() {
     let folder = TempDir::new().unwrap();
     floats(&folder, "x.npy", "(2, 1, 3)", &[0.0; 6]);
-    npy(&folder.path().join("t.npy"), "<i8", "(1, 3)", bytemuck::cast_slice(&[0i64, 1, 9]));
+    npy(&folder, "t.npy", "<i8", "(1, 3)", bytemuck::cast_slice(&[0i64, 1, 9]));
     fs::write(folder.path().join("junk.npy"), "no array").unwrap();
-    npy(&folder.path().join("short.npy"), "<f4", "(2, 1, 3)", &[0; 20]);
+    npy(&folder, "short.npy", "<f4", "(2, 1, 3)", &[0; 20]);
     let refused = |arguments: &[&str], code, words: &[&str]| refused(&folder, arguments, code, words, 4);
     refused(&["softmax", "nope.npy", "-o", "y.npy"], 2, &["nope.npy"]);
     refused(&["softmax", "junk.npy", "-o", "y.npy"], 2, &["junk.npy", "NumPy"]);

@@ -2,15 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::fs;
-use std::process::{Command, Output};
+mod common;
 
+use std::process::Output;
+
+use common::*;
 use serde_json::Value;
 use tempfile::TempDir;
-
-fn seghead(folder: &TempDir, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_seghead")).args(arguments).current_dir(folder).output().unwrap()
-}
 
 /// Standard output of a command that succeeds.
 fn stdout(output: &Output) -> String {
@@ -24,22 +22,6 @@ fn warnings(output: &Output) -> Vec<String> {
     let stderr = String::from_utf8_lossy(&output.stderr);
     let warnings = stderr.lines().filter_map(|line| line.strip_prefix("seghead: warning: "));
     warnings.map(str::to_owned).collect()
-}
-
-/// A version 1.0 .npy file of f32.
-fn floats(folder: &TempDir, name: &str, shape: &str, values: &[f32]) {
-    npy(folder, name, "<f4", shape, bytemuck::cast_slice(values));
-}
-
-fn npy(folder: &TempDir, name: &str, descr: &str, shape: &str, data: &[u8]) {
-    let mut header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}");
-    header += &" ".repeat(63 - (header.len() + 10) % 64);
-    header.push('\n');
-    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
-    bytes.extend_from_slice(&(header.len() as u16).to_le_bytes());
-    bytes.extend_from_slice(header.as_bytes());
-    bytes.extend_from_slice(data);
-    fs::write(folder.path().join(name), bytes).unwrap();
 }
 
 /// Numbers in −4..=4 without a pattern.

@@ -2,43 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::fs;
-use std::process::{Command, Output};
+mod common;
 
+use common::*;
 use serde_json::Value;
 use tempfile::TempDir;
 
-fn seghead(folder: &TempDir, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_seghead"));
-    command.args(["loss", "cross-entropy"]).args(arguments).current_dir(folder).output().unwrap()
-}
-
-fn json(folder: &TempDir, arguments: &[&str]) -> Value {
-    let output = seghead(folder, &[arguments, &["--json"]].concat());
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
-/// Writes a version 1.0 .npy file.
-fn npy(folder: &TempDir, name: &str, descr: &str, shape: &str, data: &[u8]) {
-    let mut header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}");
-    header += &" ".repeat(63 - (header.len() + 10) % 64);
-    header.push('\n');
-    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
-    bytes.extend_from_slice(&(header.len() as u16).to_le_bytes());
-    bytes.extend_from_slice(header.as_bytes());
-    bytes.extend_from_slice(data);
-    fs::write(folder.path().join(name), bytes).unwrap();
-}
-
-fn floats(folder: &TempDir, name: &str, shape: &str, values: &[f32]) {
-    npy(folder, name, "<f4", shape, bytemuck::cast_slice(values));
-}
-
-fn read_floats(folder: &TempDir, name: &str) -> Vec<f32> {
-    let bytes = fs::read(folder.path().join(name)).unwrap();
-    let start = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
-    bytemuck::pod_collect_to_vec(&bytes[start..])
+/// What the command prints as JSON.
+#[track_caller]
+fn report(folder: &TempDir, arguments: &[&str]) -> Value {
+    json(&seghead(folder, &[&["loss", "cross-entropy"], arguments, &["--json"]].concat()))
 }
 
 /// Two images of 3 classes and 2 × 2 pixels, and what PyTorch 2.15 returns for them.
@@ -59,13 +32,13 @@ fn losses_are_pytorchs() {
         (&["--class-weights", "0.5,2,0"], 1.158_103_6),
         (&["--class-weights", "0.5,2,0", "--label-smoothing", "0.1", "--reduction", "sum"], 9.159_109),
     ] {
-        let report = json(&folder, &[&["x.npy", "p.npy"], options].concat());
-        let loss = report["loss"].as_f64().unwrap();
-        assert!((loss - expected).abs() < 2e-6 * expected, "{options:?}: {report}");
-        assert_eq!((&report["pixels"], &report["ignored"]), (&8.into(), &0.into()));
+        let found = report(&folder, &[&["x.npy", "p.npy"], options].concat());
+        let loss = found["loss"].as_f64().unwrap();
+        assert!((loss - expected).abs() < 2e-6 * expected, "{options:?}: {found}");
+        assert_eq!((&found["pixels"], &found["ignored"]), (&8.into(), &0.into()));
     }
-    let report = json(&folder, &["x.npy", "p.npy", "--reduction", "none", "-o", "l.npy"]);
-    assert!(report.get("loss").is_none() && report["ignored"] == 0);
+    let found = report(&folder, &["x.npy", "p.npy", "--reduction", "none", "-o", "l.npy"]);
+    assert!(found.get("loss").is_none() && found["ignored"] == 0);
     let losses = read_floats(&folder, "l.npy");
     assert_eq!(losses.len(), 8);
     assert!((losses.iter().sum::<f32>() - 10.899_441).abs() < 2e-5, "{losses:?}");
@@ -81,13 +54,13 @@ fn types_and_layouts() {
     floats(&folder, "p_last.npy", "(1, 2, 3)", &[0.25, 0.25, 0.5, 0.5, 0.5, 0.0]);
     let halves: [u16; 6] = [0x3400, 0x3800, 0x3400, 0x3800, 0x3800, 0];
     npy(&folder, "halves.npy", "<f2", "(3, 1, 2)", bytemuck::cast_slice(&halves));
-    let loss = json(&folder, &["x.npy", "p.npy"]);
-    assert_eq!(json(&folder, &["x.npy", "halves.npy"]), loss);
-    let last = json(&folder, &["x_last.npy", "p_last.npy", "--layout", "hwc"]);
+    let loss = report(&folder, &["x.npy", "p.npy"]);
+    assert_eq!(report(&folder, &["x.npy", "halves.npy"]), loss);
+    let last = report(&folder, &["x_last.npy", "p_last.npy", "--layout", "hwc"]);
     assert!((last["loss"].as_f64().unwrap() - loss["loss"].as_f64().unwrap()).abs() < 1e-6, "{last} {loss}");
     // A class that is impossible for the network and for the target: NaN, as in PyTorch.
     floats(&folder, "inf.npy", "(3, 1, 2)", &[0.0, 1.0, 1.0, 0.5, 2.0, f32::NEG_INFINITY]);
-    assert_eq!(json(&folder, &["inf.npy", "p.npy"])["loss"], Value::Null);
+    assert_eq!(report(&folder, &["inf.npy", "p.npy"])["loss"], Value::Null);
 }
 
 #[test]
@@ -98,12 +71,8 @@ fn what_is_refused() {
     npy(&folder, "double.npy", "<f8", "(2, 3, 2, 2)", &[0; 192]);
     npy(&folder, "labels.npy", "|u1", "(2, 2, 2)", &[0; 8]);
     let refused = |arguments: &[&str], words: &[&str]| {
-        let output = seghead(&folder, arguments);
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        let lines: Vec<_> = stderr.lines().filter(|line| !line.contains("no real GPU chosen")).collect();
-        assert_eq!((output.status.code(), lines.len()), (Some(2), 1), "{stderr}");
-        assert!(words.iter().all(|word| lines[0].contains(word)), "{words:?}: {stderr}");
-        assert!(output.stdout.is_empty());
+        let files = std::fs::read_dir(&folder).unwrap().count();
+        common::refused(&folder, &[&["loss", "cross-entropy"], arguments].concat(), 2, words, files);
     };
     for index in ["-100", "255"] {
         refused(&["x.npy", "p.npy", "--ignore-index", index], &["p.npy", "--ignore-index", "soft"]);
@@ -113,6 +82,6 @@ fn what_is_refused() {
     refused(&["x.npy", "double.npy"], &["double.npy", "float64", ".astype(np.float32)"]);
     refused(&["x.npy", "p.npy", "--class-weights", "1,2"], &["class weights", "2", "3"]);
     // Labels go with an ignore index as before.
-    assert_eq!(json(&folder, &["x.npy", "labels.npy", "--ignore-index", "0"])["ignored"], 8);
-    assert_eq!(json(&folder, &["x.npy", "labels.npy"])["ignored"], 0);
+    assert_eq!(report(&folder, &["x.npy", "labels.npy", "--ignore-index", "0"])["ignored"], 8);
+    assert_eq!(report(&folder, &["x.npy", "labels.npy"])["ignored"], 0);
 }

@@ -2,60 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::fs;
-use std::process::{Command, Output};
+mod common;
 
+use common::*;
 use seghead::{Logits, reference};
 use tempfile::TempDir;
-
-fn seghead(folder: &TempDir, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_seghead")).args(arguments).current_dir(folder).output().unwrap()
-}
-
-#[track_caller]
-fn run(folder: &TempDir, arguments: &[&str]) -> Output {
-    let output = seghead(folder, arguments);
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    output
-}
-
-/// Checks that a command fails with status 2 and one line that has all of `words`, and leaves `files` as all there is.
-#[track_caller]
-fn refused(folder: &TempDir, arguments: &[&str], words: &[&str], files: usize) {
-    let output = seghead(folder, arguments);
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    let lines: Vec<_> = stderr.lines().filter(|line| !line.contains("no real GPU chosen")).collect();
-    assert_eq!(output.status.code(), Some(2), "{stderr}");
-    assert_eq!(lines.len(), 1, "{stderr}");
-    for word in words {
-        assert!(lines[0].contains(word), "{word:?} is not in: {stderr}");
-    }
-    assert_eq!(fs::read_dir(folder).unwrap().count(), files, "{arguments:?} left a file");
-}
-
-/// Writes a version 1.0 .npy file of float32.
-fn write_floats(folder: &TempDir, name: &str, shape: &str, values: &[f32]) {
-    let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}");
-    header += &" ".repeat(63 - (header.len() + 10) % 64);
-    header.push('\n');
-    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
-    bytes.extend_from_slice(&(header.len() as u16).to_le_bytes());
-    bytes.extend_from_slice(header.as_bytes());
-    bytes.extend_from_slice(bytemuck::cast_slice(values));
-    fs::write(folder.path().join(name), bytes).unwrap();
-}
-
-/// The header and the data of a .npy file that `seghead` wrote.
-fn read(folder: &TempDir, name: &str) -> (String, Vec<u8>) {
-    let bytes = fs::read(folder.path().join(name)).unwrap();
-    let start = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
-    (String::from_utf8_lossy(&bytes[10..start]).into_owned(), bytes[start..].to_vec())
-}
-
-/// Numbers that look random, with equals among them.
-fn logits(count: usize) -> Vec<f32> {
-    (0..count as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 26) as f32 / 8.0).collect()
-}
 
 #[test]
 fn labels_and_probabilities_are_the_twins() {
@@ -69,7 +20,7 @@ fn labels_and_probabilities_are_the_twins() {
     ];
     for (shape, layout, logits_shape, expected_shape) in cases {
         let data = logits(logits_shape.len() as usize);
-        write_floats(&folder, "x.npy", shape, &data);
+        floats(&folder, "x.npy", shape, &data);
         let top = ["argmax", "x.npy", "-o", "y.npy", "--top-k", "3", "--layout", layout];
         run(&folder, &top);
         let alone = read(&folder, "y.npy");
@@ -93,7 +44,7 @@ fn labels_and_probabilities_are_the_twins() {
 fn more_than_256_classes_are_uint16() {
     let folder = TempDir::new().unwrap();
     let data: Vec<f32> = (0..600).map(|i| i as f32).collect();
-    write_floats(&folder, "x.npy", "(300, 1, 2)", &data);
+    floats(&folder, "x.npy", "(300, 1, 2)", &data);
     run(&folder, &["argmax", "x.npy", "-o", "y.npy", "--top-k", "2"]);
     let (header, bytes) = read(&folder, "y.npy");
     assert!(header.contains("(2, 1, 2)") && header.contains("<u2"), "{header}");
@@ -103,7 +54,7 @@ fn more_than_256_classes_are_uint16() {
 #[test]
 fn one_class_is_the_argmax() {
     let folder = TempDir::new().unwrap();
-    write_floats(&folder, "x.npy", "(5, 3, 7)", &logits(105));
+    floats(&folder, "x.npy", "(5, 3, 7)", &logits(105));
     run(&folder, &["argmax", "x.npy", "-o", "a.npy"]);
     run(&folder, &["argmax", "x.npy", "-o", "b.npy", "--top-k", "1"]);
     let ((one, a), (many, b)) = (read(&folder, "a.npy"), read(&folder, "b.npy"));
@@ -114,10 +65,10 @@ fn one_class_is_the_argmax() {
 #[test]
 fn what_does_not_go_together_is_one_line() {
     let folder = TempDir::new().unwrap();
-    write_floats(&folder, "x.npy", "(2, 1, 3)", &[0.0; 6]);
+    floats(&folder, "x.npy", "(2, 1, 3)", &[0.0; 6]);
     let refused = |more: &[&str], words: &[&str]| {
         let arguments = [&["argmax", "x.npy", "-o", "y.npy"], more].concat();
-        refused(&folder, &arguments, words, 1);
+        common::refused(&folder, &arguments, 2, words, 1);
     };
     refused(&["--top-k", "3"], &["x.npy", "top-k", "1..=2", "2 classes", "3"]);
     for k in ["0", "9", "-1", "many"] {
@@ -131,5 +82,5 @@ fn what_does_not_go_together_is_one_line() {
         refused(&["--top-k", "2", score, "s.npy"], &["--top-k", score]);
     }
     let png = ["argmax", "x.npy", "-o", "y.png", "--top-k", "2"];
-    self::refused(&folder, &png, &["y.png", ".npy"], 1);
+    common::refused(&folder, &png, 2, &["y.png", ".npy"], 1);
 }

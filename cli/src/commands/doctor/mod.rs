@@ -188,7 +188,7 @@ fn report(
     let info = gpu.adapter_info();
     let access = format!("{:?}", gpu.access()).to_lowercase();
     let mut text = format!("{} ({}), reads {access} and scalar\n\n", info.name, info.backend);
-    text += "kernel                            variants     values  worst error\n";
+    text += "kernel                         specialisations     values  worst error\n";
     let mut rows = Vec::new();
     let kernels: BTreeSet<_> = all.iter().map(|one| one.kernel).collect();
     for kernel in kernels {
@@ -199,7 +199,7 @@ fn report(
         let ok = failures.is_empty();
         let specialisations = format!("{ran} of {there_are}");
         let verdict = if ok { "ok" } else { "WRONG" };
-        text += &format!("{kernel:29} {specialisations:>10} {:>10} {:>12.3}  {verdict}\n", tally.values, tally.worst);
+        text += &format!("{kernel:29}  {specialisations:>15} {:>10} {:>12.3}  {verdict}\n", tally.values, tally.worst);
         rows.push(json!({
             "kernel": kernel,
             "ran": ran,
