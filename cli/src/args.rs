@@ -316,9 +316,9 @@ pub struct Inspect {
 }
 
 fn parse_size(text: &str) -> Result<(u32, u32), String> {
-    let parsed =
-        text.split_once(['x', 'X']).and_then(|(width, height)| Some((width.parse().ok()?, height.parse().ok()?)));
-    parsed.ok_or_else(|| "expected width x height, such as 640x480, each below 2³²".to_owned())
+    let side = |text: &str| text.parse().ok().filter(|&side: &u32| side > 0);
+    let parsed = text.split_once(['x', 'X']).and_then(|(width, height)| Some((side(width)?, side(height)?)));
+    parsed.ok_or_else(|| "expected width x height, such as 640x480, each above 0 and below 2³²".to_owned())
 }
 
 fn parse_rectangle(text: &str) -> Result<Rectangle, String> {

@@ -8,11 +8,14 @@ use crate::input::Input;
 /// What a command wants to be warned of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Check {
-    /// Probabilities, another layout, NaN and infinities.
-    Everything,
+    /// What a softmax of the classes is no use for: probabilities, a single class; another layout, NaN and infinities.
+    Softmax,
+    /// The same of a sigmoid: sigmoid outputs.
+    Sigmoid,
+    /// What labels alone suffer from: another layout, NaN and infinities.
+    Labels,
     /// NaN and infinities.
     Finite,
-    Nothing,
 }
 
 /// Elements of a tensor that are looked at at the most, unless one row of all images is more: for rows, and for columns.
@@ -21,7 +24,7 @@ const SAMPLE: u64 = 1 << 17;
 /// Warns on stderr, when the command succeeds, of what [`Inspect`] finds in a sample of the logits: some rows of all
 /// images and some columns of the first one. Returns the warnings, for --json. An inspection that fails warns of nothing.
 pub fn warn(gpu: &Gpu, input: &mut Input, check: Check, common: &Common) -> Vec<String> {
-    if check == Check::Nothing || common.quiet && !common.json {
+    if common.quiet && !common.json {
         return Vec::new();
     }
     let lines: Vec<_> = sample(gpu, input)
@@ -43,10 +46,9 @@ fn wanted(finding: &Finding, check: Check) -> bool {
     match finding {
         // −Inf alone masks classes.
         Finding::NotFinite { nan, positive_infinity, .. } => nan + positive_infinity > 0,
-        Finding::Probabilities { .. }
-        | Finding::WrongAxis { .. }
-        | Finding::SigmoidOutputs { .. }
-        | Finding::Layout { .. } => check == Check::Everything,
+        Finding::Layout { .. } => check != Check::Finite,
+        Finding::SigmoidOutputs { .. } => matches!(check, Check::Softmax | Check::Sigmoid),
+        Finding::Probabilities { .. } | Finding::WrongAxis { .. } | Finding::OneClass => check == Check::Softmax,
         _ => false,
     }
 }

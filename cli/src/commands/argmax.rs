@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::files::output::{Content, Outputs};
 use crate::files::tensor::write_tensor;
 use crate::input::Input;
+use crate::lint::{self, Check};
 use crate::progress::Progress;
 
 pub fn run(args: &Argmax, common: &Common) -> Result<(), Error> {
@@ -29,6 +30,9 @@ fn best(args: &Argmax, common: &Common) -> Result<(), Error> {
         .entropy(scores.entropy.is_some());
     let logits = input.logits;
     let found = argmax.run_blocking(&gpu, &logits, input.reader()).map_err(|error| input.error(error))?;
+    // Scores are of a softmax.
+    let check = if planned(scores).is_empty() { Check::Labels } else { Check::Softmax };
+    let warnings = lint::warn(&gpu, &mut input, check, common);
     let shape = input.map_shape(logits.height(), logits.width());
     let mut outputs = Outputs::new();
     let mut written = vec![args.output.as_str()];
@@ -37,7 +41,8 @@ fn best(args: &Argmax, common: &Common) -> Result<(), Error> {
     outputs.commit()?;
     drop(progress);
     tell_written(common, &written);
-    print(common, &json!({ "labels": args.output, "shape": shape, "adapter": gpu.adapter_info().name }), "")
+    let adapter = &gpu.adapter_info().name;
+    print(common, &json!({ "labels": args.output, "shape": shape, "warnings": warnings, "adapter": adapter }), "")
 }
 
 fn top_k(args: &Argmax, k: u32, common: &Common) -> Result<(), Error> {
@@ -51,6 +56,8 @@ fn top_k(args: &Argmax, k: u32, common: &Common) -> Result<(), Error> {
     let logits = input.logits;
     let operator = seghead::TopK::new(k).probabilities(args.probabilities.is_some());
     let found = operator.run_blocking(&gpu, &logits, input.reader()).map_err(|error| input.error(error))?;
+    let check = if args.probabilities.is_some() { Check::Softmax } else { Check::Labels };
+    let warnings = lint::warn(&gpu, &mut input, check, common);
     let mut shape = input.map_shape(input.logits.height(), input.logits.width());
     // K×H×W or N×K×H×W.
     shape.insert(shape.len() - 2, k as usize);
@@ -62,5 +69,6 @@ fn top_k(args: &Argmax, k: u32, common: &Common) -> Result<(), Error> {
     outputs.commit()?;
     drop(progress);
     tell_written(common, &paths);
-    print(common, &json!({ "labels": args.output, "shape": shape, "adapter": gpu.adapter_info().name }), "")
+    let adapter = &gpu.adapter_info().name;
+    print(common, &json!({ "labels": args.output, "shape": shape, "warnings": warnings, "adapter": adapter }), "")
 }

@@ -43,11 +43,13 @@ fn cross_entropy(args: &CrossEntropy, common: &Common) -> Result<(), Error> {
         Targets::Soft(targets) => operator.run_soft_blocking(&gpu, &logits, input.reader(), &targets.data.into_f32()),
     };
     let loss = loss.map_err(|error| match error {
-        source @ seghead::Error::Label { .. } => Error::Content { path: args.target.clone(), source },
+        seghead::Error::Label { label, .. } => {
+            Error::Usage(format!("{}: {error}; --ignore-index {label} leaves such pixels out", args.target))
+        }
         error => input.error(error),
     })?;
     let shape = input.map_shape(logits.height(), logits.width());
-    let warnings = lint::warn(&gpu, &mut input, Check::Everything, common);
+    let warnings = lint::warn(&gpu, &mut input, Check::Softmax, common);
     let single = loss.per_pixel.as_deref().map(|losses| (&shape[..], losses));
     report(common, progress, args.output.as_deref(), (&loss, single), warnings)
 }
@@ -73,7 +75,7 @@ fn bce(args: &Bce, common: &Common) -> Result<(), Error> {
         Targets::Soft(targets) => operator.run_blocking(&gpu, &logits, input.reader(), &targets.data.into_f32()),
     };
     let loss = loss.map_err(|error| input.error(error))?;
-    let warnings = lint::warn(&gpu, &mut input, Check::Finite, common);
+    let warnings = lint::warn(&gpu, &mut input, Check::Sigmoid, common);
     let single = loss.per_element.as_deref().map(|losses| (&input.shape[..], losses));
     report(common, progress, args.output.as_deref(), (&loss, single), warnings)
 }

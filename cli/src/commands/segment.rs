@@ -38,7 +38,8 @@ pub fn run(args: &Segment, common: &Common) -> Result<(), Error> {
     let mut job = Job::open(args, common)?;
     let gpu = open_gpu(common)?;
     let found = if planes { job.multi_label(args, &gpu)? } else { job.one_label(args, &gpu)? };
-    let warnings = lint::warn(&gpu, &mut job.input, Check::Everything, common);
+    let check = if planes { Check::Sigmoid } else { Check::Softmax };
+    let warnings = lint::warn(&gpu, &mut job.input, check, common);
     found.outputs.commit()?;
     drop(progress);
     if !found.written.is_empty() {
@@ -91,8 +92,12 @@ impl Job {
         let photo = args.image.as_deref().map(read_picture).transpose()?;
         let logits = match args.crop {
             Some(Rectangle { width, height, left, top }) => {
-                let crop = input.logits.crop(top, left, height, width);
-                crop.map_err(|source| Error::Content { path: args.logits.clone(), source })?
+                input.logits.crop(top, left, height, width).map_err(|_| {
+                    let (all, path) = (input.logits, &args.logits);
+                    let inside = format!("{}x{}", all.width(), all.height());
+                    let found = format!("{width}x{height}+{left}+{top}");
+                    Error::Usage(format!("--crop: expected pixels inside the {inside} of {path}, found {found}"))
+                })?
             }
             None => input.logits,
         };

@@ -20,12 +20,12 @@ pub fn softmax(args: &Softmax, common: &Common) -> Result<(), Error> {
     };
     let operator = seghead::Softmax::new().axis(axis).log(args.log);
     // Over another axis on purpose: that sums are 1 is no surprise then.
-    let check = if axis == seghead::Axis::Class { Check::Everything } else { Check::Finite };
+    let check = if axis == seghead::Axis::Class { Check::Softmax } else { Check::Finite };
     run(&args.logits, &args.output, check, common, |gpu, logits, input| operator.run_blocking(gpu, logits, input))
 }
 
 pub fn sigmoid(args: &Sigmoid, common: &Common) -> Result<(), Error> {
-    run(&args.logits, &args.output, Check::Nothing, common, |gpu, logits, input| {
+    run(&args.logits, &args.output, Check::Sigmoid, common, |gpu, logits, input| {
         seghead::Sigmoid::new().run_blocking(gpu, logits, input)
     })
 }

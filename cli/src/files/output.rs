@@ -206,8 +206,10 @@ fn temporary_file(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
         use std::os::unix::fs::PermissionsExt;
         builder.permissions(fs::Permissions::from_mode(0o666));
     }
+    // Locked before there is a file, so that a signal finds it in the list.
+    let mut list = TEMPORARY.lock().unwrap_or_else(PoisonError::into_inner);
     let file = builder.tempfile_in(folder)?;
-    TEMPORARY.lock().unwrap_or_else(PoisonError::into_inner).push(file.path().to_owned());
+    list.push(file.path().to_owned());
     Ok(file)
 }
 
@@ -216,10 +218,13 @@ static TEMPORARY: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 /// Removes what temporary files there are: for a signal's handler, after which the process ends.
 pub fn remove_temporary_files() {
-    for path in TEMPORARY.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+    let mut list = TEMPORARY.lock().unwrap_or_else(PoisonError::into_inner);
+    for path in list.drain(..) {
         // Most have been renamed or removed by now.
         let _ = fs::remove_file(path);
     }
+    // Stays locked: no more are made before the process ends.
+    std::mem::forget(list);
 }
 
 /// An error without the name of the temporary file, which means nothing to anybody.
