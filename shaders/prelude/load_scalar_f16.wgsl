@@ -4,8 +4,7 @@
 @group(0) @binding(1) var<storage, read> logits: array<u32>;
 
 fn load_one(element: u32) -> f32 {
-  let pair = unpack2x16float(logits[element >> 1u]);
-  return select(pair.x, pair.y, (element & 1u) == 1u);
+  return unpack2x16float(logits[element >> 1u] >> ((element & 1u) * 16u)).x;
 }
 
 // Behind the last pixel of a row the lanes hold what comes there; `store` leaves them out.

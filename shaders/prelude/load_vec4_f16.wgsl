@@ -3,8 +3,7 @@
 @group(0) @binding(1) var<storage, read> logits: array<vec2<u32>>;
 
 fn load_one(element: u32) -> f32 {
-  let pair = unpack2x16float(logits[element >> 2u][(element >> 1u) & 1u]);
-  return select(pair.x, pair.y, (element & 1u) == 1u);
+  return unpack2x16float(logits[element >> 2u][(element >> 1u) & 1u] >> ((element & 1u) * 16u)).x;
 }
 
 fn load(element: u32) -> vec4<f32> {

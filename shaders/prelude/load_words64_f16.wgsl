@@ -4,8 +4,7 @@
 @group(0) @binding(1) var<storage, read> logits: array<u64>;
 
 fn load_one(element: u32) -> f32 {
-  let pair = unpack2x16float(u32(logits[element >> 2u] >> ((element & 2u) * 16u)));
-  return select(pair.x, pair.y, (element & 1u) == 1u);
+  return unpack2x16float(u32(logits[element >> 2u] >> ((element & 3u) * 16u))).x;
 }
 
 fn load(element: u32) -> vec4<f32> {
