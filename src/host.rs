@@ -104,9 +104,7 @@ impl Slot {
             readback: Readback::new(gpu, sizes.outputs.iter().map(|(_, bytes)| bytes).sum())?,
         })
     }
-}
 
-impl Slot {
     /// The logits, and the tensor that is made of them.
     pub fn tensors(&self) -> [BufferBinding<'_>; 2] {
         [self.logits.as_entire_buffer_binding(), self.outputs[0].as_entire_buffer_binding()]

@@ -5,8 +5,7 @@ mod partials;
 mod targets;
 
 pub(crate) use host::{HostLoss, run};
-pub(crate) use partials::{FINISH, PARTIALS};
-pub(crate) use partials::{PartialSums, RECORD, partials_of_image};
+pub(crate) use partials::{FINISH, PARTIALS, PartialSums, RECORD, partials_of_image};
 pub(crate) use targets::SoftTargets;
 
 /// How losses become one number.
