@@ -14,7 +14,7 @@ pub(crate) static COPY: Kernel = Kernel {
     entry: "copy",
     class_walks: 1,
     bindings: &[binding::LOGITS, binding::OUTPUT],
-    specialisations: |_| Access::inputs().map(|(access, element)| Specialisation::new(access, element, 0)).collect(),
+    specialisations: |_| Specialisation::of_inputs(0),
 };
 
 /// Where the bands of a tensor are bound.

@@ -197,6 +197,11 @@ impl Specialisation {
         }
     }
 
+    /// Every way of reading logits, with nothing else compiled in.
+    pub fn of_inputs(classes: u32) -> Vec<Self> {
+        Access::inputs().map(|(access, element)| Self::new(access, element, classes)).collect()
+    }
+
     /// What is compiled into a kernel as numbers, one `const` line each.
     fn constants(&self) -> String {
         let Self { classes, class_weights, label_smoothing, per_pixel, log, taps, top_k, probabilities, .. } = *self;

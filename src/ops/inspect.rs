@@ -29,7 +29,7 @@ pub(crate) static CLASSES: Kernel = Kernel {
     entry: "classes",
     class_walks: 1,
     bindings: &[binding::LOGITS, binding::INSPECTION],
-    specialisations: |_| specialisations(),
+    specialisations: |_| Specialisation::of_inputs(0),
 };
 
 /// Sums along an axis.
@@ -40,7 +40,7 @@ pub(crate) static SUMS: Kernel = Kernel {
     // Those of a lane are few enough, see `lane_groups`.
     class_walks: 2,
     bindings: &[binding::LOGITS, binding::INSPECTION],
-    specialisations: |_| specialisations(),
+    specialisations: |_| Specialisation::of_inputs(0),
 };
 
 /// Sums along rows in memory.
@@ -50,7 +50,7 @@ pub(crate) static ROWS: Kernel = Kernel {
     entry: "rows",
     class_walks: 1,
     bindings: &[binding::LOGITS, binding::INSPECTION],
-    specialisations: |_| specialisations(),
+    specialisations: |_| Specialisation::of_inputs(0),
 };
 
 /// Votes on the layout.
@@ -65,10 +65,6 @@ pub(crate) static NEIGHBOURS: Kernel = Kernel {
         elements.map(|element| Specialisation::new(Access::Scalar, element, 0)).to_vec()
     },
 };
-
-fn specialisations() -> Vec<Specialisation> {
-    Access::inputs().map(|(access, element)| Specialisation::new(access, element, 0)).collect()
-}
 
 /// Groups that an invocation owns which walks `length` elements for each: many, to use few atomics, but such that its
 /// loops stay far below what adapters allow.

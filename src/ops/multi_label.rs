@@ -19,7 +19,7 @@ pub(crate) static BYTES: Kernel = Kernel {
     entry: "bytes",
     class_walks: 1,
     bindings: &[binding::LOGITS, binding::MASKS, binding::THRESHOLDS],
-    specialisations,
+    specialisations: Specialisation::of_inputs,
 };
 
 /// Masks of one bit.
@@ -30,12 +30,8 @@ pub(crate) static BITS: Kernel = Kernel {
     // One, and a step more for every 32 classes.
     class_walks: 2,
     bindings: &[binding::LOGITS, binding::MASKS, binding::THRESHOLDS],
-    specialisations,
+    specialisations: Specialisation::of_inputs,
 };
-
-fn specialisations(classes: u32) -> Vec<Specialisation> {
-    Access::inputs().map(|(access, element)| Specialisation::new(access, element, classes)).collect()
-}
 
 /// How [`MultiLabel`] writes which classes are present.
 ///

@@ -15,7 +15,7 @@ pub(crate) static SIGMOID: Kernel = Kernel {
     entry: "sigmoid",
     class_walks: 1,
     bindings: &[binding::LOGITS, binding::OUTPUT],
-    specialisations: |_| specialisations(),
+    specialisations: |_| Specialisation::of_inputs(0),
 };
 
 /// Where rows are apart.
@@ -25,12 +25,8 @@ pub(crate) static ROWS: Kernel = Kernel {
     entry: "sigmoid_rows",
     class_walks: 1,
     bindings: &[binding::LOGITS, binding::OUTPUT],
-    specialisations: |_| specialisations(),
+    specialisations: |_| Specialisation::of_inputs(0),
 };
-
-fn specialisations() -> Vec<Specialisation> {
-    Access::inputs().map(|(access, element)| Specialisation::new(access, element, 0)).collect()
-}
 
 /// Groups of four elements that an invocation of [`SIGMOID`] owns, `GROUPS` in `shaders/sigmoid.wgsl`.
 const GROUPS: u32 = 4;
