@@ -14,29 +14,6 @@ const OTHER_NAN: f32 = f32::from_bits(0xff80_0001);
 const TINY: f32 = f32::from_bits(1);
 const FORMATS: [MaskFormat; 2] = [MaskFormat::Bytes, MaskFormat::Bits];
 
-/// One row of up to 37 pixels, batches, odd sizes, padding, both orders of the dimensions, rectangles, rows that are
-/// apart, halves.
-fn shapes(classes: u32) -> Vec<Logits> {
-    let nchw = |n, h, w| Logits::nchw(n, classes, h, w).unwrap();
-    let nhwc = |n, h, w| Logits::nhwc(n, h, w, classes).unwrap();
-    let mut shapes: Vec<_> = (1..=37).map(|width| nchw(1, 1, width)).collect();
-    shapes.extend([
-        nchw(2, 3, 5),
-        nchw(3, 4, 4),
-        nchw(2, 17, 31).padded().unwrap(),
-        nchw(1, 32, 40),
-        nhwc(1, 1, 6),
-        nhwc(2, 13, 17),
-        nchw(2, 9, 13).crop(2, 3, 6, 7).unwrap(),
-        nchw(1, 9, 16).crop(1, 4, 7, 9).unwrap(),
-        nhwc(2, 7, 8).crop(1, 1, 5, 6).unwrap(),
-        nchw(1, 7, 10).with_row_stride(12).unwrap(),
-    ]);
-    let halves = [nchw(1, 3, 7), nchw(2, 4, 4), nhwc(1, 3, 5), nchw(2, 9, 13).crop(2, 3, 6, 7).unwrap()];
-    shapes.extend(halves.map(|shape| shape.f16()));
-    shapes
-}
-
 /// Logits that f16 has as well, N × C × H × W.
 fn logits(random: &mut Random, shape: &Logits) -> Vec<f32> {
     (0..elements(shape)).map(|_| half::f16::from_f32(random.logit()).to_f32()).collect()
@@ -105,7 +82,7 @@ fn oracle() {
             let mut random = Random::new(u64::from(classes));
             let mut recorder = Recorder::new(gpu);
             let mut cases = Vec::new();
-            for (i, shape) in shapes(classes).into_iter().enumerate() {
+            for (i, shape) in awkward_shapes(classes).into_iter().enumerate() {
                 let data = logits(&mut random, &shape);
                 let thresholds = match i % 3 {
                     0 => vec![0.5],

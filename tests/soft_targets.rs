@@ -14,34 +14,6 @@ const NAN: f32 = f32::NAN;
 const MAX: f32 = f32::MAX;
 const TINY: f32 = f32::from_bits(1);
 
-/// One row of up to 37 pixels, batches, odd sizes, padding, both orders of the dimensions, rectangles, rows that are
-/// apart, halves.
-fn shapes(classes: u32) -> Vec<Logits> {
-    let nchw = |n, h, w| Logits::nchw(n, classes, h, w).unwrap();
-    let nhwc = |n, h, w| Logits::nhwc(n, h, w, classes).unwrap();
-    let mut shapes: Vec<_> = (1..=37).map(|width| nchw(1, 1, width)).collect();
-    shapes.extend([
-        nchw(2, 3, 5),
-        nchw(3, 4, 4),
-        nchw(2, 17, 31).padded().unwrap(),
-        nchw(1, 64, 80),
-        nhwc(1, 1, 6),
-        nhwc(2, 13, 17),
-        nchw(2, 9, 13).crop(2, 3, 6, 7).unwrap(),
-        nchw(1, 9, 16).crop(1, 4, 7, 9).unwrap(),
-        nhwc(2, 7, 8).crop(1, 1, 5, 6).unwrap(),
-        nchw(1, 7, 10).with_row_stride(12).unwrap(),
-    ]);
-    let halves = [nchw(1, 3, 7), nchw(2, 4, 4), nhwc(1, 3, 5), nchw(2, 9, 13).crop(2, 3, 6, 7).unwrap()];
-    shapes.extend(halves.map(|shape| shape.f16()));
-    shapes
-}
-
-/// The same sizes, N × C × H × W and packed: what the twin takes.
-fn packed(shape: &Logits) -> Logits {
-    Logits::nchw(shape.images(), shape.classes(), shape.height(), shape.width()).unwrap()
-}
-
 /// Logits that f16 has as well.
 fn logits(random: &mut Random, shape: &Logits) -> Vec<f32> {
     (0..elements(shape)).map(|_| half::f16::from_f32(random.logit()).to_f32()).collect()
@@ -130,7 +102,7 @@ fn oracle() {
             let mut random = Random::new(u64::from(classes));
             let mut recorder = Recorder::new(gpu);
             let mut cases = Vec::new();
-            for (i, shape) in shapes(classes).into_iter().enumerate() {
+            for (i, shape) in awkward_shapes(classes).into_iter().enumerate() {
                 let data = logits(&mut random, &shape);
                 let targets =
                     if i % 4 == 3 { numbers(&mut random, &shape) } else { probabilities(&mut random, &shape) };
@@ -447,26 +419,10 @@ fn bands() {
 /// Dispatches for tensors that the device cannot bind at once.
 #[test]
 fn windows() {
-    let nchw = |n, c, h, w| Logits::nchw(n, c, h, w).unwrap();
-    let nhwc = |n, h, w, c| Logits::nhwc(n, h, w, c).unwrap();
-    let shapes = [
-        nchw(1, 3, 64, 80),
-        nchw(1, 3, 37, 53),
-        nchw(1, 3, 37, 53).padded().unwrap(),
-        nchw(1, 30, 41, 28),
-        nchw(7, 30, 5, 9),
-        nchw(3, 3, 61, 60),
-        nhwc(1, 37, 53, 3),
-        nhwc(2, 19, 23, 30),
-        nchw(2, 3, 40, 50).crop(3, 7, 30, 41).unwrap(),
-        nchw(1, 30, 40, 48).crop(4, 8, 33, 40).unwrap(),
-        nhwc(2, 30, 31, 5).crop(2, 9, 21, 17).unwrap(),
-        nchw(1, 3, 33, 50).with_row_stride(64).unwrap(),
-    ];
     let mut refused = 0;
     for bytes in [16384u64, 65536] {
         let small = limited(bytes, 1 << 28);
-        for shape in shapes.into_iter().flat_map(|shape| [shape, shape.f16()]) {
+        for shape in beyond_a_binding() {
             let mut random = Random::new(bytes);
             let data = logits(&mut random, &shape);
             let targets = probabilities(&mut random, &shape);
