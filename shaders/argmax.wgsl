@@ -53,7 +53,7 @@ fn argmax(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation
       best.moment = select(best.moment, exact.moment, special);
     }
   }
-  write(at, best);
+  write_best(at, best);
 }
 
 fn exact_best(first: u32) -> Best {

@@ -12,6 +12,9 @@ const CHUNK: u32 = 2048;
 /// Maps are bound from multiples of this many groups on, which are multiples of 256 bytes with labels of 8 bits.
 pub(crate) const MAP_CHUNK: u32 = 64;
 
+/// Bytes of so many groups of a map of 32 bits.
+pub(crate) const MAP_CHUNK_BYTES: u64 = MAP_CHUNK as u64 * 16;
+
 /// A part of a tensor: some images, or a run of pixels of one image.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Band {

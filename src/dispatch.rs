@@ -2,19 +2,24 @@
 
 use std::ops::Range;
 
-use wgpu::{BufferBinding, BufferUsages};
+use wgpu::{BindingResource, BufferBinding, BufferUsages, TextureFormat, TextureUsages};
 
 use crate::error::one_line;
-use crate::kernel::{Binding, Params, PipelineKey, SpecialisedKernel, WORKGROUP};
+use crate::kernel::{Binding, Params, PipelineKey, SpecialisedKernel, WORKGROUP, binding};
 use crate::{Error, Gpu, host};
 
-/// A buffer for a kernel's binding, or a part of it.
+/// What a kernel's binding gets.
 #[derive(Clone)]
 pub(crate) struct Bound<'a> {
     binding: Binding,
-    buffer: BufferBinding<'a>,
-    /// The bytes of the buffer that the dispatch uses in all, of which this may be a part.
-    range: Range<u64>,
+    resource: BoundResource<'a>,
+}
+
+#[derive(Clone)]
+enum BoundResource<'a> {
+    /// A buffer or a part of it, and the bytes of it that the dispatch uses in all.
+    Buffer(BufferBinding<'a>, Range<u64>),
+    Texture(wgpu::TextureView),
 }
 
 impl<'a> Bound<'a> {
@@ -53,7 +58,7 @@ impl<'a> Bound<'a> {
         }
         let buffer =
             BufferBinding { buffer: buffer.buffer, offset: offset + part.start, size: wgpu::BufferSize::new(bytes) };
-        Ok(Self { binding, buffer, range: offset..offset + needed })
+        Ok(Self { binding, resource: BoundResource::Buffer(buffer, offset..offset + needed) })
     }
 
     /// A whole buffer of the dispatch's own.
@@ -65,18 +70,57 @@ impl<'a> Bound<'a> {
     pub fn placeholder(gpu: &'a Gpu, binding: Binding) -> Self {
         let buffer = gpu.placeholder(binding);
         let range = buffer.offset..buffer.offset + buffer.size.map_or(0, wgpu::BufferSize::get);
-        Self { binding, buffer, range }
+        Self { binding, resource: BoundResource::Buffer(buffer, range) }
     }
 
-    /// Checks that a buffer which is written is not read as well, nor written twice in overlapping ranges.
+    /// The first layer and mip level of a texture of `width × height`.
+    pub fn texture(binding: Binding, texture: &wgpu::Texture, [width, height]: [u32; 2]) -> Result<Self, Error> {
+        let what = binding.what;
+        let needed = if binding.written { TextureUsages::STORAGE_BINDING } else { TextureUsages::TEXTURE_BINDING };
+        if !texture.usage().contains(needed) {
+            return Err(Error::TextureUsage { what, needed, found: texture.usage() });
+        }
+        let formats: &[TextureFormat] = if binding.written { &[TextureFormat::Rgba8Unorm] } else { &PHOTO_FORMATS };
+        if !formats.contains(&texture.format()) {
+            return Err(Error::TextureFormat { what, expected: formats, found: texture.format() });
+        }
+        let flat = texture.dimension() == wgpu::TextureDimension::D2 && texture.sample_count() == 1;
+        let found = [texture.width(), texture.height()];
+        if !flat || found != [width, height] {
+            return Err(Error::TextureSize { what, expected: [width, height], found, flat });
+        }
+        let view = texture.create_view(&wgpu::TextureViewDescriptor {
+            label: Some(what),
+            dimension: Some(wgpu::TextureViewDimension::D2),
+            mip_level_count: Some(1),
+            array_layer_count: Some(1),
+            ..Default::default()
+        });
+        Ok(Self { binding, resource: BoundResource::Texture(view) })
+    }
+
+    fn entry(&self) -> wgpu::BindGroupEntry<'_> {
+        let resource = match &self.resource {
+            BoundResource::Buffer(buffer, _) => BindingResource::Buffer(buffer.clone()),
+            BoundResource::Texture(view) => BindingResource::TextureView(view),
+        };
+        wgpu::BindGroupEntry { binding: self.binding.index, resource }
+    }
+
+    /// Checks that what is written is not read as well, nor written twice in overlapping ranges.
     pub fn check_apart(&self, other: &Self) -> Result<(), Error> {
         let (a, b) = (self, other);
-        let apart = match (a.binding.written, b.binding.written) {
-            (false, false) => true,
-            (true, true) => b.range.end <= a.range.start || a.range.end <= b.range.start,
-            _ => false,
+        let written = (a.binding.written, b.binding.written);
+        let apart = match (&a.resource, &b.resource) {
+            _ if written == (false, false) => true,
+            (BoundResource::Buffer(a, first), BoundResource::Buffer(b, second)) => {
+                let disjoint = second.end <= first.start || first.end <= second.start;
+                a.buffer != b.buffer || written == (true, true) && disjoint
+            }
+            (BoundResource::Texture(a), BoundResource::Texture(b)) => a.texture() != b.texture(),
+            _ => true,
         };
-        if apart || a.buffer.buffer != b.buffer.buffer {
+        if apart {
             return Ok(());
         }
         let (written, other) = if a.binding.written { (a, b) } else { (b, a) };
@@ -137,11 +181,11 @@ impl Dispatch {
         gpu: &Gpu,
         (kernel, specialisation): PipelineKey,
         params: Params,
-        buffers: &[Bound<'_>],
+        resources: &[Bound<'_>],
         (invocations, images): (u32, u32),
     ) -> Result<(), Error> {
-        for (i, a) in buffers.iter().enumerate() {
-            for b in &buffers[i + 1..] {
+        for (i, a) in resources.iter().enumerate() {
+            for b in &resources[i + 1..] {
                 a.check_apart(b)?;
             }
         }
@@ -165,17 +209,9 @@ impl Dispatch {
         for first_image in (0..images).step_by(limit as usize) {
             let params = Params { grid_width: width, first_image, ..params };
             let params = constants(gpu, "seghead params", bytemuck::bytes_of(&params))?;
-            let mut entries = Vec::with_capacity(buffers.len() + 1);
-            entries.push(wgpu::BindGroupEntry { binding: 0, resource: params.as_entire_binding() });
-            entries.extend(buffers.iter().map(|bound| wgpu::BindGroupEntry {
-                binding: bound.binding.index,
-                resource: wgpu::BindingResource::Buffer(bound.buffer.clone()),
-            }));
-            let bind_group = gpu.device().create_bind_group(&wgpu::BindGroupDescriptor {
-                label: Some(kernel.name),
-                layout: &pipeline.layout,
-                entries: &entries,
-            });
+            let params = Bound::whole(gpu, binding::PARAMS, &params)?;
+            let entries: Vec<_> = std::iter::once(&params).chain(resources).map(Bound::entry).collect();
+            let bind_group = bind_group(gpu, kernel.name, &pipeline.layout, &entries)?;
             let workgroups = [width, height, limit.min(images - first_image)];
             self.steps.push(Step { key, pipeline: pipeline.pipeline.clone(), bind_group, workgroups });
         }
@@ -212,6 +248,34 @@ impl Dispatch {
             pass.set_bind_group(0, &step.bind_group, &[]);
             pass.dispatch_workgroups(x, y, z);
         }
+    }
+}
+
+/// The formats that a photo is read from. Those that end in `Srgb` are decoded by the texture unit.
+pub(crate) const PHOTO_FORMATS: [TextureFormat; 4] = [
+    TextureFormat::Rgba8Unorm,
+    TextureFormat::Rgba8UnormSrgb,
+    TextureFormat::Bgra8Unorm,
+    TextureFormat::Bgra8UnormSrgb,
+];
+
+/// Binds `entries`, or says that one of them is another device's, which shows in no other way.
+fn bind_group(
+    gpu: &Gpu,
+    kernel: &'static str,
+    layout: &wgpu::BindGroupLayout,
+    entries: &[wgpu::BindGroupEntry<'_>],
+) -> Result<wgpu::BindGroup, Error> {
+    let descriptor = wgpu::BindGroupDescriptor { label: Some(kernel), layout, entries };
+    // A browser reports errors later, to the device's handler.
+    if cfg!(target_family = "wasm") {
+        return Ok(gpu.device().create_bind_group(&descriptor));
+    }
+    let scope = gpu.device().push_error_scope(wgpu::ErrorFilter::Validation);
+    let group = gpu.device().create_bind_group(&descriptor);
+    match pollster::block_on(scope.pop()) {
+        None => Ok(group),
+        Some(error) => Err(Error::of_device(kernel, one_line(&error))),
     }
 }
 

@@ -1,4 +1,4 @@
-use wgpu::{Backends, BufferUsages};
+use wgpu::{Backends, BufferUsages, TextureFormat, TextureUsages};
 
 /// What can go wrong, one variant a cause, with the numbers that tell why.
 ///
@@ -142,6 +142,53 @@ pub enum Error {
         other: &'static str,
     },
 
+    /// A texture was created without a usage that it needs here.
+    #[error("texture of {what}: expected usage {needed:?}, found {found:?}")]
+    TextureUsage {
+        /// What the texture holds.
+        what: &'static str,
+        /// The usage that is needed.
+        needed: TextureUsages,
+        /// The usages that the texture has.
+        found: TextureUsages,
+    },
+
+    /// A texture has a format that is not read or written here.
+    #[error("texture of {what}: expected format {}, found {found:?}", formats(.expected))]
+    TextureFormat {
+        /// What the texture holds.
+        what: &'static str,
+        /// The formats that will do.
+        expected: &'static [TextureFormat],
+        /// The format that the texture has.
+        found: TextureFormat,
+    },
+
+    /// A texture has another size than it needs to have here, or is none of two dimensions with one sample a pixel.
+    #[error(
+        "texture of {what}: expected {} × {} pixels in two dimensions with one sample, found {} × {}{}",
+        .expected[0], .expected[1], .found[0], .found[1], if *.flat { "" } else { " in others or with more" }
+    )]
+    TextureSize {
+        /// What the texture holds.
+        what: &'static str,
+        /// The width and height that it needs to have.
+        expected: [u32; 2],
+        /// The width and height that it has.
+        found: [u32; 2],
+        /// Whether it has two dimensions and one sample a pixel.
+        flat: bool,
+    },
+
+    /// A buffer or texture belongs to another device than the [`Gpu`](crate::Gpu).
+    #[error("{kernel}: expected buffers and textures of this device, found one of another: {message}")]
+    OtherDevice {
+        /// The kernel that was to use it.
+        kernel: &'static str,
+        /// What wgpu says, with the labels of the resource and of the devices.
+        message: String,
+    },
+
     /// The classes do not fit the integer type of the labels.
     #[error("labels of {bits} bits: expected at most {limit} classes, found {classes}")]
     LabelType {
@@ -151,6 +198,31 @@ pub enum Error {
         limit: u32,
         /// The number of classes that there are.
         classes: u32,
+    },
+
+    /// A palette has fewer colours than there are classes.
+    #[error("palette: expected a colour for each of {classes} classes, found {colours}")]
+    Palette {
+        /// The number of classes.
+        classes: u32,
+        /// The number of colours.
+        colours: usize,
+    },
+
+    /// A class is asked for that is not there.
+    #[error("class: expected one below {classes}, found {class}")]
+    Class {
+        /// The class that was asked for.
+        class: u32,
+        /// The number of classes.
+        classes: u32,
+    },
+
+    /// What is of probabilities was asked for without an activation.
+    #[error("activation of a {what}: expected softmax or sigmoid, found none")]
+    NoActivation {
+        /// What was asked for.
+        what: &'static str,
     },
 
     /// More classes of a pixel are asked for than there are or can be kept, or none.
@@ -209,10 +281,25 @@ pub enum Error {
     Poll(#[from] wgpu::PollError),
 }
 
+impl Error {
+    /// What a device says, in one line, against resources that it was to use.
+    pub(crate) fn of_device(kernel: &'static str, message: String) -> Self {
+        match message.contains("doesn't match Device") {
+            true => Self::OtherDevice { kernel, message },
+            false => Self::Device(message),
+        }
+    }
+}
+
 /// What wgpu says, which may be several lines, in one.
 pub(crate) fn one_line(error: &impl ToString) -> String {
     let text = error.to_string();
     text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+fn formats(formats: &[TextureFormat]) -> String {
+    let names: Vec<_> = formats.iter().map(|format| format!("{format:?}")).collect();
+    names.join(" or ")
 }
 
 fn no_adapter(tried: Backends, name: Option<&str>, found: &[String]) -> String {

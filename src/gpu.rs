@@ -65,6 +65,7 @@ struct Inner {
     features: Features,
     pipelines: Mutex<Vec<(PipelineKey, Arc<OnceLock<Pipeline>>)>>,
     placeholders: [OnceLock<wgpu::Buffer>; 2],
+    placeholder_photo: OnceLock<wgpu::Texture>,
 }
 
 impl Gpu {
@@ -154,8 +155,9 @@ impl Gpu {
         let limits = device.limits();
         let features = device.features();
         let pipelines = Mutex::default();
-        let placeholders = Default::default();
-        Self { inner: Arc::new(Inner { device, queue, info, limits, features, pipelines, placeholders }) }
+        let (placeholders, placeholder_photo) = Default::default();
+        let inner = Inner { device, queue, info, limits, features, pipelines, placeholders, placeholder_photo };
+        Self { inner: Arc::new(inner) }
     }
 
     /// The device that everything is created on.
@@ -259,6 +261,22 @@ impl Gpu {
         });
         let offset = u64::from(binding.index) * RANGE;
         wgpu::BufferBinding { buffer, offset, size: wgpu::BufferSize::new(RANGE) }
+    }
+
+    /// A texture of one pixel to bind where there is no photo.
+    pub(crate) fn placeholder_photo(&self) -> &wgpu::Texture {
+        self.inner.placeholder_photo.get_or_init(|| {
+            self.device().create_texture(&wgpu::TextureDescriptor {
+                label: Some("seghead placeholder"),
+                size: wgpu::Extent3d { width: 1, height: 1, depth_or_array_layers: 1 },
+                mip_level_count: 1,
+                sample_count: 1,
+                dimension: wgpu::TextureDimension::D2,
+                format: wgpu::TextureFormat::Rgba8Unorm,
+                usage: wgpu::TextureUsages::TEXTURE_BINDING,
+                view_formats: &[],
+            })
+        })
     }
 }
 

@@ -36,26 +36,41 @@ impl PartialEq for Kernel {
     }
 }
 
-/// One binding of a kernel: its number, what it holds, and whether the kernel writes it.
+/// One binding of a kernel: its number, what it holds, what it is, and whether the kernel writes it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Binding {
     pub index: u32,
     pub what: &'static str,
+    pub resource: Resource,
     pub written: bool,
+}
+
+/// What a binding binds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Resource {
+    /// A storage buffer.
+    Buffer,
+    /// A 2D texture: of any format that is read as floats, or if it is written a storage texture of `rgba8unorm`.
+    Texture,
 }
 
 /// The numbers of the bindings, the same in all kernels.
 pub(crate) mod binding {
-    use super::Binding;
+    use super::{Binding, Resource};
 
     const fn read(index: u32, what: &'static str) -> Binding {
-        Binding { index, what, written: false }
+        Binding { index, what, resource: Resource::Buffer, written: false }
     }
 
     const fn write(index: u32, what: &'static str) -> Binding {
-        Binding { index, what, written: true }
+        Binding { written: true, ..read(index, what) }
     }
 
+    const fn texture(binding: Binding) -> Binding {
+        Binding { resource: Resource::Texture, ..binding }
+    }
+
+    pub const PARAMS: Binding = read(0, "params");
     pub const LOGITS: Binding = read(1, "logits");
     pub const OUTPUT: Binding = write(2, "output");
     pub const LOSSES: Binding = write(2, "losses");
@@ -78,6 +93,12 @@ pub(crate) mod binding {
     pub const INSPECTION: Binding = write(6, "inspection record");
     pub const MASKS: Binding = write(3, "masks");
     pub const THRESHOLDS: Binding = read(4, "thresholds");
+    pub const COLOURS: Binding = read(2, "colours");
+    pub const CLASSES_OUT: Binding = write(3, "classes");
+    pub const CLASSES_IN: Binding = read(3, "classes");
+    pub const PHOTO: Binding = texture(read(6, "photo"));
+    pub const OVERLAY: Binding = texture(write(7, "overlay"));
+    pub const MASK: Binding = write(3, "mask");
 }
 
 /// Every kernel of the library.
@@ -96,10 +117,17 @@ pub(crate) static KERNELS: &[&Kernel] = &[
     &ops::multi_label::BYTES,
     &ops::loss::PARTIALS,
     &ops::loss::FINISH,
+    &ops::overlay::UPSCALE,
+    &ops::overlay::RESIZE,
+    &ops::overlay::CLASSES_UPSCALE,
+    &ops::overlay::CLASSES_RESIZE,
+    &ops::overlay::OUTLINE,
     &ops::segment::UPSCALE,
     &ops::segment::RESIZE,
     &ops::sigmoid::SIGMOID,
     &ops::sigmoid::ROWS,
+    &ops::soft_mask::UPSCALE,
+    &ops::soft_mask::RESIZE,
     &ops::softmax::REGISTERS,
     &ops::softmax::STATISTICS,
     &ops::softmax::APPLY,

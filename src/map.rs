@@ -60,6 +60,18 @@ impl Map {
         Self { images, height, width, row_stride, image_stride: height * row_stride }
     }
 
+    /// The map with rows that start at multiples of `multiple` pixels, itself one of four.
+    pub(crate) fn with_row_multiple(self, multiple: u32) -> Result<Self, Error> {
+        let row_stride = u64::from(self.width).next_multiple_of(multiple.into());
+        let pixels = u128::from(self.images) * u128::from(self.height) * u128::from(row_stride);
+        if pixels > u128::from(PIXELS) {
+            let needed = u64::try_from(pixels).unwrap_or(u64::MAX);
+            return Err(Error::Limit { what: "pixels of the result", needed, limit: PIXELS });
+        }
+        let row_stride = row_stride as u32;
+        Ok(Self { row_stride, image_stride: self.height * row_stride, ..self })
+    }
+
     /// The map with `maps` maps for each image, one after another, as images.
     pub(crate) fn repeated(self, maps: u32) -> Result<Self, Error> {
         let pixels = u64::from(self.images) * u64::from(self.image_stride) * u64::from(maps);

@@ -17,7 +17,7 @@ use std::cmp::Ordering;
 
 use crate::inspection::{no_sums, tolerance};
 use crate::ops::inspect::{SAMPLE, sample_rectangle};
-use crate::{Axis, AxisSums, ClassValues, Inspection, Logits, Resize, Roughness};
+use crate::{Activation, Axis, AxisSums, ClassValues, Inspection, Logits, Overlay, Resize, Roughness, SoftMask};
 
 /// Where class `c` of pixel `pixel`, counted over all images, lies in the data.
 fn index(logits: &Logits, pixel: usize, c: usize) -> usize {
@@ -273,6 +273,77 @@ pub fn segment<T: Copy + Into<f64>>(
     let full = logits.resized(logits.images(), height, width)?;
     let upsampled = upsample(logits, data, height, width, resize);
     Ok((argmax(&full, &upsampled), scores(&full, &upsampled)))
+}
+
+/// The pixels that an [`Overlay`] writes, `height × width` of red, green, blue and alpha, over as many of a photo or over
+/// nothing.
+///
+/// ```
+/// use seghead::{Logits, Overlay, Palette, reference};
+/// let operator = Overlay::new(Palette::new(vec![[255, 0, 0], [0, 0, 255]])).alpha(1.0);
+/// let pixels = reference::overlay(&operator, &Logits::chw(2, 1, 1)?, &[0.0, 1.0], None, 1, 2)?;
+/// assert_eq!(pixels, [[0, 0, 255, 255]; 2]);
+/// # Ok::<(), seghead::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// As [`segment`].
+pub fn overlay<T: Copy + Into<f64>>(
+    operator: &Overlay,
+    logits: &Logits,
+    data: &[T],
+    photo: Option<&[[u8; 4]]>,
+    height: u32,
+    width: u32,
+) -> Result<Vec<[u8; 4]>, crate::Error> {
+    let (resize, activation, outline) = operator.options();
+    let (labels, scores) = segment(logits, data, height, width, resize)?;
+    let upsampled = upsample(logits, data, height, width, resize);
+    let full = logits.resized(logits.images(), height, width)?;
+    let size = (height as usize, width as usize);
+    let reach = outline as usize;
+    let pixel = |pixel: usize| {
+        let class = labels[pixel];
+        let score = match activation {
+            Activation::Sigmoid => sigmoid(&[upsampled[index(&full, pixel, class as usize)]])[0],
+            _ => scores.confidence[pixel],
+        };
+        let (row, column) = (pixel / size.1, pixel % size.1);
+        let near = |at: usize, size: usize| at.saturating_sub(reach)..(at + reach + 1).min(size);
+        let other = |y: usize| near(column, size.1).any(|x| labels[y * size.1 + x] != class);
+        let on_outline = near(row, size.0).any(other);
+        operator.pixel(photo.map(|photo| photo[pixel]), class, score, on_outline)
+    };
+    Ok((0..size.0 * size.1).map(pixel).collect())
+}
+
+/// The probabilities that a [`SoftMask`] rounds to 1 / 255, N × height × width.
+///
+/// ```
+/// use seghead::{Activation, Logits, SoftMask, reference};
+/// let operator = SoftMask::new(1, 1, 1);
+/// assert_eq!(reference::soft_mask(&operator, &Logits::chw(2, 1, 1)?, &[0.0, 0.0])?, [0.5]);
+/// # Ok::<(), seghead::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// As [`segment`].
+pub fn soft_mask<T: Copy + Into<f64>>(
+    operator: &SoftMask,
+    logits: &Logits,
+    data: &[T],
+) -> Result<Vec<f64>, crate::Error> {
+    let (height, width, resize) = operator.geometry();
+    let full = logits.resized(logits.images(), height, width)?;
+    let upsampled = upsample(logits, data, height, width, resize);
+    let p = match operator.kind() {
+        (Activation::Sigmoid, _) => sigmoid(&upsampled),
+        _ => softmax(&full, &upsampled, Axis::Class),
+    };
+    let classes = argmax(&full, &upsampled).into_iter().map(|best| operator.kind().1.unwrap_or(best));
+    Ok(classes.enumerate().map(|(pixel, class)| p[index(&full, pixel, class as usize)]).collect())
 }
 
 /// The `k` classes with the largest values of every pixel, best first, and their probabilities, N × k × H × W each: the

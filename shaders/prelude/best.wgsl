@@ -17,6 +17,7 @@ struct Best {
   second: vec4<f32>, // the second largest logit: the maximum where two classes share it, −Inf where there is none
   sum: vec4<f32>,    // S
   moment: vec4<f32>, // T
+  chosen: vec4<f32>, // the logit of params.chosen_class, where CHOSEN_CLASS is compiled in
 }
 
 @group(0) @binding(3) var<storage, read_write> labels: array<Labels>;
@@ -25,14 +26,18 @@ struct Best {
 @group(0) @binding(8) var<storage, read_write> entropy: array<vec4<f32>>;
 
 fn first_class(x: vec4<f32>) -> Best {
-  return Best(x, vec4(0u), vec4(-params.infinity), vec4(1.0), vec4(0.0));
+  return Best(x, vec4(0u), vec4(-params.infinity), vec4(1.0), vec4(0.0), x);
 }
 
 // Takes in one more class; `greater` says where it is the best so far.
 fn next_label(best: Best, x: vec4<f32>, c: u32, greater: vec4<bool>) -> Best {
   let second = select(max(best.second, x), best.maximum, greater);
   let label = select(best.label, vec4(c), greater);
-  return Best(select(best.maximum, x, greater), label, second, best.sum, best.moment);
+  var chosen = best.chosen;
+  if CHOSEN_CLASS && c == params.chosen_class {
+    chosen = x;
+  }
+  return Best(select(best.maximum, x, greater), label, second, best.sum, best.moment, chosen);
 }
 
 // The same with the sums.
@@ -67,7 +72,22 @@ fn undefined_scores(best: Best) -> Best {
   return next;
 }
 
-fn write(at: u32, best: Best) {
+const UNCERTAIN: u32 = 0x80000000u; // beside a class
+
+// The class, marked where its score is below the threshold or NaN: its softmax probability or, where no sums are
+// compiled in, its sigmoid. A negative threshold marks nothing.
+fn marked(best: Best) -> vec4<u32> {
+  var score = vec4(0.0);
+  if CONFIDENCE {
+    score = 1.0 / best.sum;
+  } else {
+    score = sigmoid_of(best.maximum);
+  }
+  let below = (score < vec4(params.threshold)) | (magnitude(score) > vec4(NOT_FINITE));
+  return best.label | select(vec4(0u), vec4(UNCERTAIN), below & vec4(params.threshold >= 0.0));
+}
+
+fn write_best(at: u32, best: Best) {
   labels[at] = pack_labels(best.label);
   if CONFIDENCE {
     confidence[at] = 1.0 / best.sum;

@@ -46,6 +46,11 @@ struct Params {
   lanes: u32,          // invocations that share the groups of an image
   record_word: u32,    // where in a record an axis has its counts
   tolerance: f32,      // how far from 1 a sum may be
+  chosen_class: u32,   // the class whose logit is wanted
+  threshold: f32,      // the least score of a pixel that is sure of its class
+  outline: u32,        // how far from another class, in rows and columns, a pixel is on an outline
+  blend_linear: u32,   // whether colours are mixed in linear light
+  photo: u32,          // what colours go over: see overlay_paint.wgsl
 }
 
 // In storage, not uniform: a uniform that bounds a loop makes lavapipe recompile at every dispatch.

@@ -52,8 +52,11 @@ pub(crate) struct Params {
     pub lanes: u32,
     pub record_word: u32,
     pub tolerance: f32,
-    /// To a multiple of 16 bytes, as the vectors of the shader have it.
-    pub padding: u32,
+    pub chosen_class: u32,
+    pub threshold: f32,
+    pub outline: u32,
+    pub blend_linear: u32,
+    pub photo: u32,
 }
 
 impl Params {

@@ -1,4 +1,4 @@
-use super::{Binding, Kernel, Specialisation};
+use super::{Binding, Kernel, Resource, Specialisation, binding};
 use crate::Gpu;
 
 /// What a pipeline is cached under.
@@ -14,17 +14,12 @@ pub(crate) struct Pipeline {
 impl Pipeline {
     pub fn compile(gpu: &Gpu, (kernel, specialisation): PipelineKey) -> Self {
         let device = gpu.device();
-        let params = Binding { index: 0, what: "params", written: false };
-        let entries: Vec<_> = std::iter::once(&params)
+        let entries: Vec<_> = std::iter::once(&binding::PARAMS)
             .chain(kernel.bindings)
             .map(|binding| wgpu::BindGroupLayoutEntry {
                 binding: binding.index,
                 visibility: wgpu::ShaderStages::COMPUTE,
-                ty: wgpu::BindingType::Buffer {
-                    ty: wgpu::BufferBindingType::Storage { read_only: !binding.written },
-                    has_dynamic_offset: false,
-                    min_binding_size: None,
-                },
+                ty: binding_type(binding),
                 count: None,
             })
             .collect();
@@ -51,5 +46,26 @@ impl Pipeline {
             cache: None,
         });
         Self { pipeline, layout }
+    }
+}
+
+fn binding_type(binding: &Binding) -> wgpu::BindingType {
+    let view_dimension = wgpu::TextureViewDimension::D2;
+    match (binding.resource, binding.written) {
+        (Resource::Buffer, written) => wgpu::BindingType::Buffer {
+            ty: wgpu::BufferBindingType::Storage { read_only: !written },
+            has_dynamic_offset: false,
+            min_binding_size: None,
+        },
+        (Resource::Texture, false) => wgpu::BindingType::Texture {
+            sample_type: wgpu::TextureSampleType::Float { filterable: false },
+            view_dimension,
+            multisampled: false,
+        },
+        (Resource::Texture, true) => wgpu::BindingType::StorageTexture {
+            access: wgpu::StorageTextureAccess::WriteOnly,
+            format: wgpu::TextureFormat::Rgba8Unorm,
+            view_dimension,
+        },
     }
 }

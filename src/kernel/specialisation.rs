@@ -174,6 +174,8 @@ pub(crate) struct Specialisation {
     pub top_k: u32,
     /// Whether their probabilities are written too.
     pub probabilities: bool,
+    /// Whether the logit of one class of every pixel is wanted.
+    pub chosen_class: bool,
 }
 
 impl Specialisation {
@@ -194,6 +196,7 @@ impl Specialisation {
             taps: 4,
             top_k: 1,
             probabilities: false,
+            chosen_class: false,
         }
     }
 
@@ -205,7 +208,7 @@ impl Specialisation {
     /// What is compiled into a kernel as numbers, one `const` line each.
     fn constants(&self) -> String {
         let Self { classes, class_weights, label_smoothing, per_pixel, log, taps, top_k, probabilities, .. } = *self;
-        let Self { pos_weight, per_element, .. } = *self;
+        let Self { pos_weight, per_element, chosen_class, .. } = *self;
         let Scores { confidence, margin, entropy } = self.scores;
         let activation = self.activation as u32;
         format!(
@@ -223,7 +226,8 @@ impl Specialisation {
              const ACTIVATION: u32 = {activation}u;\n\
              const TAPS: u32 = {taps}u;\n\
              const TOP_K: u32 = {top_k}u;\n\
-             const PROBABILITIES: bool = {probabilities};\n"
+             const PROBABILITIES: bool = {probabilities};\n\
+             const CHOSEN_CLASS: bool = {chosen_class};\n"
         )
     }
 

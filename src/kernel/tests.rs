@@ -151,6 +151,11 @@ fn params_lie_where_the_shaders_look() {
         lanes,
         record_word,
         tolerance,
+        chosen_class,
+        threshold,
+        outline,
+        blend_linear,
+        photo,
     ];
     // A vector is as many fields, one after another.
     for ((name, [first, last]), size) in vectors.into_iter().zip([4, 4, 4, 2, 2]) {

@@ -1,37 +1,39 @@
 use wgpu::BufferBinding;
 
-use crate::bands::{self, BAND_BYTES, MAP_CHUNK};
+use crate::bands::{self, BAND_BYTES, MAP_CHUNK_BYTES};
 use crate::dispatch::Bound;
 use crate::host::{self, Waiting};
-use crate::kernel::{Access, Kernel, Params, Scores, Specialisation, binding};
+use crate::kernel::{Binding, Kernel, Params, Scores, Specialisation, binding};
 use crate::map::MapPart;
 use crate::ops::resize::{Geometry, Resize, Rows, within};
+use crate::ops::upsample::{Kernels, RESIZE_TAPS, RESIZE_WALKS, UPSCALE_TAPS, UPSCALE_WALKS, any_classes};
 use crate::segmentation::{self, Part};
-use crate::window::Window;
 use crate::{Dispatch, ElementType, Error, Gpu, Input, LabelType, Logits, Map, Outputs, Segmentation};
 
-const SOURCE: &str = include_str!("../../shaders/segment.wgsl");
+const SOURCE: &str = concat!(include_str!("../../shaders/upsample.wgsl"), include_str!("../../shaders/segment.wgsl"));
 
-/// Where neither axis shrinks.
+const BINDINGS: &[Binding] =
+    &[binding::LOGITS, binding::LABELS, binding::CONFIDENCE, binding::MARGIN, binding::ENTROPY];
+
 pub(crate) static UPSCALE: Kernel = Kernel {
     name: "segment upscale",
     source: SOURCE,
     entry: "upscale",
-    // One, and where a tap is special two more for each of the four rows of a block.
-    class_walks: 9,
-    bindings: &[binding::LOGITS, binding::LABELS, binding::CONFIDENCE, binding::MARGIN, binding::ENTROPY],
-    specialisations: |_| [3, 4, 5].into_iter().flat_map(specialisations).collect(),
+    class_walks: UPSCALE_WALKS,
+    bindings: BINDINGS,
+    specialisations: |_| UPSCALE_TAPS.into_iter().flat_map(specialisations).collect(),
 };
 
-/// For any scale.
 pub(crate) static RESIZE: Kernel = Kernel {
     name: "segment resize",
     source: SOURCE,
     entry: "resize",
-    class_walks: 3,
-    bindings: &[binding::LOGITS, binding::LABELS, binding::CONFIDENCE, binding::MARGIN, binding::ENTROPY],
-    specialisations: |_| specialisations(ANY_TAPS),
+    class_walks: RESIZE_WALKS,
+    bindings: BINDINGS,
+    specialisations: |_| specialisations(RESIZE_TAPS),
 };
+
+const KERNELS: Kernels = Kernels { upscale: &UPSCALE, resize: &RESIZE };
 
 fn specialisations(taps: u32) -> Vec<Specialisation> {
     let mut all = Vec::new();
@@ -44,15 +46,6 @@ fn specialisations(taps: u32) -> Vec<Specialisation> {
     }
     all
 }
-
-/// Unrolling the classes gains nothing here: the taps of a class are work enough. Taps start anywhere in a row, so
-/// they are read one at a time.
-const fn any_classes(element_type: ElementType) -> Specialisation {
-    Specialisation::new(Access::Scalar, element_type, 0)
-}
-
-/// The constant of [`RESIZE`], which does not use it.
-const ANY_TAPS: u32 = 3;
 
 /// Labels at full resolution from logits at a lower one: bilinear upsampling, argmax and scores in one pass. The
 /// upsampled logits never exist.
@@ -151,30 +144,12 @@ impl Segment {
     ) -> Result<Dispatch, Error> {
         let map = self.map(logits)?;
         let geometry = Geometry::new(self.resize, logits, self.height, self.width)?;
-        let limit = gpu.limits().max_storage_buffer_binding_size;
-        let parts = if logits.bytes() <= limit && map.bytes(32) <= limit {
-            vec![geometry.all(logits)]
-        } else {
-            let map_limit = limit.saturating_sub(u64::from(MAP_CHUNK) * 16);
-            geometry.split(logits, |part| {
-                bands::check_readable(gpu, logits, &part.band)?;
-                within(self.map_of(part)?.bytes(32), map_limit)
-            })?
-        };
-        let bands: Vec<_> = parts.iter().map(|part| part.band).collect();
-        let window = Window::new(gpu, input, logits, &bands)?;
-        let mut dispatch = Dispatch::new();
-        for part in &parts {
-            let (input, shape) = window.read(gpu, &mut dispatch, &part.band)?;
+        let bytes = |part: &Rows| Ok(self.map_of(part)?.bytes(32));
+        Kernels::dispatch(gpu, &geometry, logits, input, (bytes, MAP_CHUNK_BYTES), |dispatch, part, params, input| {
             let groups = MapPart::rows(&map, part.band.image..part.band.image + part.band.images, part.row, part.rows);
-            let params = Params {
-                map_groups: map.image_stride() / 4,
-                map_offset: groups.offset(),
-                ..geometry.params(logits, part, &shape)
-            };
-            self.push(gpu, &mut dispatch, (&geometry, params), (input, &shape), (&outputs, &map, &groups))?;
-        }
-        Ok(dispatch)
+            let params = Params { map_groups: map.image_stride() / 4, map_offset: groups.offset(), ..params };
+            self.push(gpu, dispatch, (&geometry, params), input, (&outputs, &map, &groups))
+        })
     }
 
     /// The geometry of some rows of the result alone.
@@ -195,13 +170,9 @@ impl Segment {
         labels.check(logits.classes())?;
         let [labels_buffer, confidence, margin, entropy] = outputs.bind(gpu, map, labels, groups)?;
         let buffers = [input, labels_buffer, confidence, margin, entropy];
-        let (kernel, taps, invocations) = match geometry.taps() {
-            Some(taps) => (&UPSCALE, taps, params.row_groups * params.out_height.div_ceil(4)),
-            None => (&RESIZE, ANY_TAPS, params.row_groups * params.out_height),
-        };
         let scores = outputs.scores().level();
-        let specialisation = Specialisation { labels, scores, taps, ..any_classes(logits.element_type()) };
-        dispatch.push(gpu, (kernel, specialisation), params, &buffers, (invocations, logits.images()))
+        let specialisation = Specialisation { labels, scores, ..any_classes(logits.element_type()) };
+        KERNELS.push(gpu, dispatch, (geometry, params), specialisation, &buffers, logits.images())
     }
 
     /// Labels of `data`, N × C × H × W, packed N × height × width. Somebody else polls the device, as for

@@ -21,6 +21,16 @@ pub fn application_gpu(limits: wgpu::Limits) -> Gpu {
     Gpu::from_wgpu(device, queue)
 }
 
+/// Two devices of one adapter, watched as [`watched_gpu`] is.
+pub fn two_gpus() -> [Gpu; 2] {
+    let adapter = &pollster::block_on(Gpu::adapters(&GpuOptions::default())).expect("an adapter")[0];
+    [(), ()].map(|()| {
+        let (device, queue) = pollster::block_on(adapter.request_device(&Default::default())).unwrap();
+        device.on_uncaptured_error(std::sync::Arc::new(|error| panic!("uncaptured: {error}")));
+        Gpu::from_wgpu(device, queue)
+    })
+}
+
 /// WebGPU's default limits.
 pub fn default_limits_gpu() -> &'static Gpu {
     static GPU: OnceLock<Gpu> = OnceLock::new();
@@ -283,4 +293,47 @@ pub fn upload_laid(gpu: &Gpu, shape: &Logits, data: &[f32]) -> wgpu::Buffer {
             upload_bytes(gpu, bytemuck::cast_slice(&bits))
         }
     }
+}
+
+/// A texture of two dimensions, width × height.
+pub fn texture(
+    gpu: &Gpu,
+    [width, height]: [u32; 2],
+    format: wgpu::TextureFormat,
+    usage: wgpu::TextureUsages,
+) -> wgpu::Texture {
+    gpu.device().create_texture(&wgpu::TextureDescriptor {
+        label: None,
+        size: wgpu::Extent3d { width, height, depth_or_array_layers: 1 },
+        mip_level_count: 1,
+        sample_count: 1,
+        dimension: wgpu::TextureDimension::D2,
+        format,
+        usage,
+        view_formats: &[],
+    })
+}
+
+/// Writes all pixels of a texture, of so many bytes each.
+pub fn write_texture(gpu: &Gpu, texture: &wgpu::Texture, bytes_per_pixel: u32, bytes: &[u8]) {
+    let bytes_per_row = Some(texture.width() * bytes_per_pixel);
+    let layout = wgpu::TexelCopyBufferLayout { offset: 0, bytes_per_row, rows_per_image: None };
+    gpu.queue().write_texture(texture.as_image_copy(), bytes, layout, texture.size());
+}
+
+/// All pixels of a texture, row after row.
+pub fn read_texture(gpu: &Gpu, texture: &wgpu::Texture, bytes_per_pixel: u32) -> Vec<u8> {
+    let row = texture.width() * bytes_per_pixel;
+    let stride = row.next_multiple_of(wgpu::COPY_BYTES_PER_ROW_ALIGNMENT);
+    let size = u64::from(stride) * u64::from(texture.height());
+    let copied = buffer(gpu, size, BufferUsages::COPY_DST | BufferUsages::COPY_SRC);
+    let mut readback = Readback::new(gpu, size).unwrap();
+    let mut encoder = gpu.device().create_command_encoder(&Default::default());
+    let layout = wgpu::TexelCopyBufferLayout { offset: 0, bytes_per_row: Some(stride), rows_per_image: None };
+    let to = wgpu::TexelCopyBufferInfo { buffer: &copied, layout };
+    encoder.copy_texture_to_buffer(texture.as_image_copy(), to, texture.size());
+    readback.record(&mut encoder, copied.as_entire_buffer_binding()).unwrap();
+    gpu.queue().submit([encoder.finish()]);
+    let rows = |bytes: &[u8]| bytes.chunks_exact(stride as usize).flat_map(|r| r[..row as usize].to_vec()).collect();
+    readback.read_blocking(gpu, rows).unwrap()
 }

@@ -1,0 +1,75 @@
+// Colours of classes over a photo, pixel by pixel: what the kernels of overlays share. Colours are looked up by class, so
+// they are never interpolated.
+//
+// All that is stored is computed in levels of 0..=255: the same integers on every adapter, which a texture of eight bits
+// holds exactly.
+//
+// colours: [C + 1] of r | g << 8 | b << 16 and alpha | visible << 8, the last one for pixels that are not sure enough;
+// photo, picture: [out_height, out_width]
+
+@group(0) @binding(2) var<storage, read> colours: array<vec2<u32>>;
+@group(0) @binding(6) var photo: texture_2d<f32>;
+@group(0) @binding(7) var picture: texture_storage_2d<rgba8unorm, write>;
+
+// params.photo
+const NO_PHOTO: u32 = 0u; // the colours alone, with their alpha
+const LINEAR_PHOTO: u32 = 2u; // the texture unit decodes sRGB
+
+fn paint_row(row: u32, column: u32, found: vec4<u32>, outline: vec4<bool>) {
+  paint_pixel(row, column, found.x, outline.x);
+  paint_pixel(row, column + 1u, found.y, outline.y);
+  paint_pixel(row, column + 2u, found.z, outline.z);
+  paint_pixel(row, column + 3u, found.w, outline.w);
+}
+
+fn paint_pixel(row: u32, column: u32, found: u32, outline: bool) {
+  if column >= params.out_width {
+    return;
+  }
+  let of_class = colours[found & ~UNCERTAIN];
+  let visible = of_class.y > 255u;
+  var colour = of_class;
+  if outline {
+    colour.y = 255u;
+  } else if found >= UNCERTAIN {
+    colour = colours[class_count()];
+  }
+  let alpha = select(0u, colour.y & 255u, visible);
+  let rgb = (vec3(colour.x) >> vec3(0u, 8u, 16u)) & vec3(255u);
+  let at = vec2(column, row);
+  if params.photo != NO_PHOTO {
+    let there = textureLoad(photo, at, 0);
+    let below = select(there.rgb, encode(there.rgb), params.photo == LINEAR_PHOTO);
+    let mixed = mix_levels(levels(below), rgb, alpha);
+    textureStore(picture, at, vec4(vec3<f32>(mixed) / 255.0, there.a));
+  } else {
+    textureStore(picture, at, vec4(vec3<f32>(rgb), f32(alpha)) / 255.0);
+  }
+}
+
+// `alpha` of 255 parts of a colour, the rest of what is below it, in levels.
+fn mix_levels(below: vec3<u32>, colour: vec3<u32>, alpha: u32) -> vec3<u32> {
+  if params.blend_linear != 0u {
+    let share = f32(alpha) / 255.0;
+    let light = decode(vec3<f32>(below) / 255.0) * (1.0 - share) + decode(vec3<f32>(colour) / 255.0) * share;
+    // Neither end is to move by rounding.
+    return select(select(levels(encode(light)), colour, vec3(alpha == 255u)), below, vec3(alpha == 0u));
+  }
+  // x / 255 to the nearest integer, of x up to 255²: by Jim Blinn, "Three Wrongs Make a Right" (1995).
+  let x = below * (255u - alpha) + colour * alpha + 128u;
+  return (x + (x >> vec3(8u))) >> vec3(8u);
+}
+
+fn levels(x: vec3<f32>) -> vec3<u32> {
+  return vec3<u32>(clamp(x, vec3(0.0), vec3(1.0)) * 255.0 + 0.5);
+}
+
+// sRGB, IEC 61966-2-1: from stored values to linear light.
+fn decode(x: vec3<f32>) -> vec3<f32> {
+  return select(pow((x + 0.055) / 1.055, vec3(2.4)), x / 12.92, x <= vec3(0.04045));
+}
+
+// And back.
+fn encode(x: vec3<f32>) -> vec3<f32> {
+  return select(1.055 * pow(max(x, vec3(0.0)), vec3(1.0 / 2.4)) - 0.055, 12.92 * x, x <= vec3(0.0031308));
+}
