@@ -1,5 +1,6 @@
-// The first of two steps of an overlay with outlines: a pixel must know the classes around it, so `upscale` and `resize` of
-// upsample.wgsl leave them, and which pixels are not sure of theirs, to overlay_outline.wgsl.
+// The first of two steps of an overlay, for outlines, whose pixels must know the classes around them, and for what is
+// compiled into the second step alone: `upscale` and `resize` of upsample.wgsl leave the class of every pixel, and whether
+// it is sure of it, to overlay_two_steps.wgsl.
 //
 // classes: [out_height, row_groups] of four
 

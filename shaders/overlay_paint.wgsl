@@ -11,10 +11,6 @@
 @group(0) @binding(6) var photo: texture_2d<f32>;
 @group(0) @binding(7) var picture: texture_storage_2d<rgba8unorm, write>;
 
-// params.photo
-const NO_PHOTO: u32 = 0u; // the colours alone, with their alpha
-const LINEAR_PHOTO: u32 = 2u; // the texture unit decodes sRGB
-
 fn paint_row(row: u32, column: u32, found: vec4<u32>, outline: vec4<bool>) {
   paint_pixel(row, column, found.x, outline.x);
   paint_pixel(row, column + 1u, found.y, outline.y);
@@ -37,19 +33,20 @@ fn paint_pixel(row: u32, column: u32, found: u32, outline: bool) {
   let alpha = select(0u, colour.y & 255u, visible);
   let rgb = (vec3(colour.x) >> vec3(0u, 8u, 16u)) & vec3(255u);
   let at = vec2(column, row);
-  if params.photo != NO_PHOTO {
-    let there = textureLoad(photo, at, 0);
-    let below = select(there.rgb, encode(there.rgb), params.photo == LINEAR_PHOTO);
-    let mixed = mix_levels(levels(below), rgb, alpha);
-    textureStore(picture, at, vec4(vec3<f32>(mixed) / 255.0, there.a));
-  } else {
-    textureStore(picture, at, vec4(vec3<f32>(rgb), f32(alpha)) / 255.0);
+  let there = textureLoad(photo, at * params.has_photo, 0);
+  var below = there.rgb;
+  if DECODED_PHOTO {
+    below = encode(below);
   }
+  let mixed = vec4(vec3<f32>(mix_levels(levels(below), rgb, alpha)) / 255.0, there.a);
+  // One store for both cases: software adapters walk both ways of a branch, and stores cost them most of this.
+  let alone = vec4(vec3<f32>(rgb), f32(alpha)) / 255.0;
+  textureStore(picture, at, select(alone, mixed, params.has_photo != 0u));
 }
 
 // `alpha` of 255 parts of a colour, the rest of what is below it, in levels.
 fn mix_levels(below: vec3<u32>, colour: vec3<u32>, alpha: u32) -> vec3<u32> {
-  if params.blend_linear != 0u {
+  if LINEAR_LIGHT {
     let share = f32(alpha) / 255.0;
     let light = decode(vec3<f32>(below) / 255.0) * (1.0 - share) + decode(vec3<f32>(colour) / 255.0) * share;
     // Neither end is to move by rounding.

@@ -121,7 +121,7 @@ pub(crate) static KERNELS: &[&Kernel] = &[
     &ops::overlay::RESIZE,
     &ops::overlay::CLASSES_UPSCALE,
     &ops::overlay::CLASSES_RESIZE,
-    &ops::overlay::OUTLINE,
+    &ops::overlay::PAINT,
     &ops::segment::UPSCALE,
     &ops::segment::RESIZE,
     &ops::sigmoid::SIGMOID,

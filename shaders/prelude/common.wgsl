@@ -49,8 +49,7 @@ struct Params {
   chosen_class: u32,   // the class whose logit is wanted
   threshold: f32,      // the least score of a pixel that is sure of its class
   outline: u32,        // how far from another class, in rows and columns, a pixel is on an outline
-  blend_linear: u32,   // whether colours are mixed in linear light
-  photo: u32,          // what colours go over: see overlay_paint.wgsl
+  has_photo: u32,      // whether there is a photo that colours go over
 }
 
 // In storage, not uniform: a uniform that bounds a loop makes lavapipe recompile at every dispatch.

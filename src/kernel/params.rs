@@ -55,8 +55,9 @@ pub(crate) struct Params {
     pub chosen_class: u32,
     pub threshold: f32,
     pub outline: u32,
-    pub blend_linear: u32,
-    pub photo: u32,
+    pub has_photo: u32,
+    /// To a multiple of 16 bytes, as the vectors of the shader have it.
+    pub padding: u32,
 }
 
 impl Params {

@@ -176,6 +176,10 @@ pub(crate) struct Specialisation {
     pub probabilities: bool,
     /// Whether the logit of one class of every pixel is wanted.
     pub chosen_class: bool,
+    /// Whether colours are mixed in linear light. Software adapters walk both ways of a branch, so it is no parameter.
+    pub linear_light: bool,
+    /// Whether a photo is decoded to linear light when it is read.
+    pub decoded_photo: bool,
 }
 
 impl Specialisation {
@@ -197,6 +201,8 @@ impl Specialisation {
             top_k: 1,
             probabilities: false,
             chosen_class: false,
+            linear_light: false,
+            decoded_photo: false,
         }
     }
 
@@ -208,7 +214,7 @@ impl Specialisation {
     /// What is compiled into a kernel as numbers, one `const` line each.
     fn constants(&self) -> String {
         let Self { classes, class_weights, label_smoothing, per_pixel, log, taps, top_k, probabilities, .. } = *self;
-        let Self { pos_weight, per_element, chosen_class, .. } = *self;
+        let Self { pos_weight, per_element, chosen_class, linear_light, decoded_photo, .. } = *self;
         let Scores { confidence, margin, entropy } = self.scores;
         let activation = self.activation as u32;
         format!(
@@ -227,7 +233,9 @@ impl Specialisation {
              const TAPS: u32 = {taps}u;\n\
              const TOP_K: u32 = {top_k}u;\n\
              const PROBABILITIES: bool = {probabilities};\n\
-             const CHOSEN_CLASS: bool = {chosen_class};\n"
+             const CHOSEN_CLASS: bool = {chosen_class};\n\
+             const LINEAR_LIGHT: bool = {linear_light};\n\
+             const DECODED_PHOTO: bool = {decoded_photo};\n"
         )
     }
 

@@ -154,8 +154,7 @@ fn params_lie_where_the_shaders_look() {
         chosen_class,
         threshold,
         outline,
-        blend_linear,
-        photo,
+        has_photo,
     ];
     // A vector is as many fields, one after another.
     for ((name, [first, last]), size) in vectors.into_iter().zip([4, 4, 4, 2, 2]) {

@@ -34,7 +34,8 @@ pub(crate) static RESIZE: Kernel = Kernel {
 const CLASSES_SOURCE: &str =
     concat!(include_str!("../../shaders/upsample.wgsl"), include_str!("../../shaders/overlay_classes.wgsl"));
 
-/// The first step where there are outlines.
+/// The first of two steps: outlines ask for the classes around a pixel, and what only some overlays do, such as mixing in
+/// linear light, is compiled into the second step alone.
 pub(crate) static CLASSES_UPSCALE: Kernel = Kernel {
     name: "overlay classes upscale",
     source: CLASSES_SOURCE,
@@ -51,19 +52,27 @@ pub(crate) static CLASSES_RESIZE: Kernel = Kernel {
 };
 
 /// The second step.
-pub(crate) static OUTLINE: Kernel = Kernel {
-    name: "overlay outline",
+pub(crate) static PAINT: Kernel = Kernel {
+    name: "overlay paint",
     source: concat!(
         include_str!("../../shaders/overlay_paint.wgsl"),
-        include_str!("../../shaders/overlay_outline.wgsl")
+        include_str!("../../shaders/overlay_two_steps.wgsl")
     ),
-    entry: "outline",
+    entry: "paint",
     class_walks: 1,
     bindings: &[binding::CLASSES_IN, binding::COLOURS, binding::PHOTO, binding::OVERLAY],
-    specialisations: |_| vec![any_classes(ElementType::F32)],
+    specialisations: |_| {
+        [(false, false), (false, true), (true, false), (true, true)]
+            .map(|(light, photo)| painted(light, photo))
+            .to_vec()
+    },
 };
 
-const KERNELS: Kernels = Kernels { upscale: &UPSCALE, resize: &RESIZE };
+const fn painted(linear_light: bool, decoded_photo: bool) -> Specialisation {
+    Specialisation { linear_light, decoded_photo, ..any_classes(ElementType::F32) }
+}
+
+const ONE_STEP: Kernels = Kernels { upscale: &UPSCALE, resize: &RESIZE };
 const CLASSES: Kernels = Kernels { upscale: &CLASSES_UPSCALE, resize: &CLASSES_RESIZE };
 
 fn specialisations(taps: u32) -> Vec<Specialisation> {
@@ -192,12 +201,13 @@ impl Overlay {
     /// a pixel of another class at most so many rows and columns away has the colour of its class, opaque, sure of it or
     /// not.
     ///
-    /// Takes a second step, and a buffer of four bytes a pixel that belongs to the dispatch.
+    /// With outlines there are two steps, and a buffer of four bytes a pixel that belongs to the dispatch.
     pub fn outline(self, width: u32) -> Self {
         Self { outline: width, ..self }
     }
 
-    /// How colours and photo are mixed.
+    /// How colours and photo are mixed. In linear light there are two steps, as with [outlines](Self::outline), and as there
+    /// are over a photo with a format that ends in `Srgb`.
     pub fn blend(self, blend: Blend) -> Self {
         Self { blend, ..self }
     }
@@ -237,28 +247,22 @@ impl Overlay {
         let geometry = Geometry::new(self.resize, logits, height, width)?;
         let colours = constants(gpu, "colours", bytemuck::cast_slice(&self.table(logits.classes())))?;
         let colours = Bound::whole(gpu, binding::COLOURS, &colours)?;
-        let style = Params {
+        let styled = |params: Params| Params {
             threshold: self.applied_threshold().unwrap_or(-1.0),
             outline: self.outline,
-            blend_linear: (self.blend == Blend::Linear).into(),
-            photo: photo.map_or(0, |photo| if photo.format().is_srgb() { 2 } else { 1 }),
-            ..Params::new(logits)
-        };
-        let styled = |params: Params| Params {
-            threshold: style.threshold,
-            outline: style.outline,
-            blend_linear: style.blend_linear,
-            photo: style.photo,
+            has_photo: photo.is_some().into(),
             ..params
         };
         let confidence = self.applied_threshold().is_some() && self.activation == Activation::Softmax;
         let scores = Scores { confidence, ..Scores::NONE };
         let specialisation = Specialisation { scores, ..any_classes(logits.element_type()) };
 
-        if self.outline == 0 {
+        let linear_light = self.blend == Blend::Linear && photo.is_some();
+        let decoded_photo = photo.is_some_and(|photo| photo.format().is_srgb());
+        if self.outline == 0 && !linear_light && !decoded_photo {
             return Kernels::dispatch(gpu, &geometry, logits, input, (|_| Ok(0), 0), |dispatch, _, params, input| {
                 let resources = [input.0, colours.clone(), from.clone(), to.clone()];
-                KERNELS.push(gpu, dispatch, (&geometry, styled(params)), specialisation, &resources, 1)
+                ONE_STEP.push(gpu, dispatch, (&geometry, styled(params)), specialisation, &resources, 1)
             });
         }
         let groups = u64::from(height) * u64::from(width.div_ceil(4));
@@ -270,8 +274,9 @@ impl Overlay {
                 CLASSES.push(gpu, dispatch, (&geometry, styled(params)), specialisation, &resources, 1)
             })?;
         let read = Bound::whole(gpu, binding::CLASSES_IN, &classes)?;
-        let params = Params { out_height: height, out_width: width, ..style }.with_rows((height, width));
-        let key = (&OUTLINE, any_classes(ElementType::F32));
+        let params = Params { out_height: height, out_width: width, ..styled(Params::new(logits)) };
+        let params = params.with_rows((height, width));
+        let key = (&PAINT, painted(linear_light, decoded_photo));
         dispatch.push(gpu, key, params, &[read, colours, from, to], (params.groups, 1))?;
         Ok(dispatch)
     }
@@ -319,7 +324,8 @@ impl Overlay {
     /// The pixel of a class, sure of it or not, on an outline or not, over a pixel of the photo: what
     /// `shaders/overlay_paint.wgsl` computes.
     pub(crate) fn pixel(&self, photo: Option<[u8; 4]>, class: u32, score: f64, outline: bool) -> [u8; 4] {
-        let uncertain = self.applied_threshold().is_some_and(|threshold| !(score >= f64::from(threshold)));
+        let uncertain =
+            self.applied_threshold().is_some_and(|threshold| score < f64::from(threshold) || score.is_nan());
         let [r, g, b] = match self.palette.colours().get(class as usize) {
             Some(&colour) if outline || !uncertain => colour,
             _ => self.uncertain_colour,

@@ -1,12 +1,12 @@
-// The second of two steps of an overlay with outlines: an invocation looks at the classes around four pixels of a row and
-// paints them (overlay_paint.wgsl), those on an outline opaque.
+// The second of two steps of an overlay: an invocation looks at the classes around four pixels of a row, if there are
+// outlines, and paints them (overlay_paint.wgsl), those on an outline opaque.
 //
 // classes: [out_height, row_groups] of four
 
 @group(0) @binding(3) var<storage, read> classes: array<vec4<u32>>;
 
 @compute @workgroup_size(WORKGROUP)
-fn outline(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+fn paint(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let group = invocation(workgroup, local);
   if group >= group_count() {
     return;
