@@ -13,10 +13,12 @@ mod findings;
 mod inspect;
 mod interpolate;
 mod multi_label;
+mod overlay;
 mod resizing;
 mod scores;
 mod segment;
 mod sigmoid;
+mod soft_mask;
 mod soft_targets;
 mod softmax;
 mod top_k;
@@ -47,8 +49,10 @@ fn cases() -> Cases {
         inspect::cases,
         interpolate::cases,
         multi_label::cases,
+        overlay::cases,
         segment::cases,
         sigmoid::cases,
+        soft_mask::cases,
         soft_targets::cases,
         softmax::cases,
         top_k::cases,
