@@ -1,0 +1,71 @@
+//! An application's frame: logits in a buffer and a photo in a texture become what it draws, ten frames long, on a device
+//! with WebGPU's default limits, each frame in one encoder and nothing read but what the test looks at.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod common;
+
+use common::*;
+use seghead::wgpu::{self, BufferUsages, TextureFormat, TextureUsages};
+use seghead::{Logits, Outputs, Overlay, Palette, Segment, SoftMask, reference};
+
+const FRAMES: u64 = 10;
+const SIZE: [u32; 2] = [61, 47];
+
+#[test]
+fn ten_frames_of_an_application() {
+    let gpu = &watched_gpu(wgpu::Limits::defaults());
+    let [width, height] = SIZE;
+    let shape = Logits::chw(5, 12, 16).unwrap();
+    let input = buffer(gpu, shape.bytes(), BufferUsages::STORAGE | BufferUsages::COPY_DST);
+    let from = || input.as_entire_buffer_binding();
+
+    let sampled = TextureUsages::TEXTURE_BINDING | TextureUsages::COPY_DST;
+    let photo = texture(gpu, SIZE, TextureFormat::Rgba8Unorm, sampled);
+    let stored = TextureUsages::STORAGE_BINDING | TextureUsages::COPY_SRC;
+    let [plain, outlined] = [(); 2].map(|()| texture(gpu, SIZE, TextureFormat::Rgba8Unorm, stored));
+    let mask = texture(gpu, SIZE, TextureFormat::R8Unorm, TextureUsages::COPY_DST | TextureUsages::COPY_SRC);
+    let segment = Segment::new(height, width);
+    let map = segment.map(&shape).unwrap();
+    let labels = output(gpu, map.bytes(8));
+
+    // All that is made, before the first frame.
+    let overlay = Overlay::new(Palette::voc()).alpha(0.6).hidden([0]);
+    let outlines = Overlay::new(Palette::voc()).threshold(0.6).outline(2);
+    let blur = SoftMask::new(height, width, 0);
+    let drawn = [
+        overlay.dispatch(gpu, &shape, from(), Some(&photo), &plain).unwrap(),
+        outlines.dispatch(gpu, &shape, from(), Some(&photo), &outlined).unwrap(),
+        segment.dispatch(gpu, &shape, from(), Outputs::labels(labels.as_entire_buffer_binding())).unwrap(),
+    ];
+    let masked = blur.dispatch_to_texture(gpu, &shape, from(), &mask).unwrap();
+
+    for frame in 0..FRAMES {
+        let mut random = Random::new(frame);
+        let data = random.logits(&shape);
+        let picture: Vec<[u8; 4]> =
+            (0..width * height).map(|_| std::array::from_fn(|_| random.below(256) as u8)).collect();
+        gpu.queue().write_buffer(&input, 0, bytemuck::cast_slice(&data));
+        write_texture(gpu, &photo, 4, picture.as_flattened());
+
+        let mut encoder = gpu.device().create_command_encoder(&Default::default());
+        drawn.iter().for_each(|dispatch| dispatch.record(&mut encoder));
+        masked.record(&mut encoder);
+        gpu.queue().submit([encoder.finish()]);
+
+        // Bit for bit: no two logits here are so close that f32 takes the other class.
+        for (operator, got) in [(&overlay, &plain), (&outlines, &outlined)] {
+            let expected = reference::overlay(operator, &shape, &data, Some(&picture), height, width).unwrap();
+            assert!(read_texture(gpu, got, 4) == expected.as_flattened(), "frame {frame}, {operator:?}");
+        }
+        let (expected, _) = reference::segment(&shape, &data, height, width, Default::default()).unwrap();
+        let mut recorder = Recorder::new(gpu);
+        recorder.record(&drawn[2], &[&labels]);
+        let got: Vec<u8> = unpad_map(&map, &recorder.finish().next().unwrap());
+        assert!(got.iter().map(|&label| u32::from(label)).eq(expected), "frame {frame}");
+        let p = reference::soft_mask(&blur, &shape, &data).unwrap();
+        // Half a level, and what f32 makes of the probability: see tests/soft_mask.rs.
+        let close = |(&got, p): (&u8, &f64)| (f64::from(got) - 255.0 * p).abs() <= 0.5 + 255.0 * 700.0 * U;
+        assert!(read_texture(gpu, &mask, 1).iter().zip(&p).all(close), "frame {frame}");
+    }
+}
