@@ -19,10 +19,8 @@ struct Record {
   pixels: atomic<u32>,
   nan: atomic<u32>,     // pixels whose confidence is NaN, or NONE where there are no confidences
   sums: array<Sum, 3>,  // of rows, of columns, of confidences in 2⁻²⁴
-  first_row: atomic<u32>,
-  first_column: atomic<u32>,
-  last_row: atomic<u32>,
-  last_column: atomic<u32>,
+  first: array<atomic<u32>, 2>, // row and column, NONE where there are no pixels
+  last: array<atomic<u32>, 2>,
 }
 
 const ROWS: u32 = 0u;
@@ -61,10 +59,10 @@ fn clear(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_
     atomicStore(&records[at].sums[which].low, 0u);
     atomicStore(&records[at].sums[which].high, 0u);
   }
-  atomicStore(&records[at].first_row, NONE);
-  atomicStore(&records[at].first_column, NONE);
-  atomicStore(&records[at].last_row, 0u);
-  atomicStore(&records[at].last_column, 0u);
+  for (var axis = 0u; axis < 2u; axis++) {
+    atomicStore(&records[at].first[axis], NONE);
+    atomicStore(&records[at].last[axis], 0u);
+  }
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -95,7 +93,19 @@ fn count(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_
       confidences = select(vec4<u32>(round(unit * 16777216.0)), vec4(0u), is_nan);
       nan = select(vec4(0u), vec4(1u), is_nan);
     }
-    // Pixels that are alike at a time, up to the end of the row, or of the padding behind it.
+    // Most groups are in the middle of a run.
+    if all(labels == vec4(run.label)) && column != 0u && column + 4u <= width {
+      run.pixels += 4u;
+      run.confidences += confidences;
+      run.nan += nan;
+      column += 4u;
+      if column == stride {
+        column = 0u;
+        row += 1u;
+      }
+      continue;
+    }
+    // Otherwise pixels that are alike at a time, up to the end of the row, or of the padding behind it.
     for (var lane = 0u; lane < 4u; ) {
       let is_pixel = column < width && row < params.rows;
       var label = labels[lane];
@@ -132,10 +142,8 @@ fn add_run(image: u32, run: Run) {
   let at = params.out_place.w + image * params.out_place.x + run.label;
   let pixels = run.pixels;
   atomicAdd(&records[at].pixels, pixels);
-  atomicMin(&records[at].first_row, run.row);
-  atomicMin(&records[at].first_column, run.column);
-  atomicMax(&records[at].last_row, run.row);
-  atomicMax(&records[at].last_column, run.column + pixels - 1u);
+  widen(at, ROWS, run.row, run.row);
+  widen(at, COLUMNS, run.column, run.column + pixels - 1u);
   add_product(at, ROWS, run.row, pixels, 0u);
   add_product(at, COLUMNS, run.column, pixels, pixels * (pixels - 1u) / 2u);
   if CONFIDENCE {
@@ -146,6 +154,17 @@ fn add_run(image: u32, run: Run) {
     if nan != 0u {
       atomicAdd(&records[at].nan, nan);
     }
+  }
+}
+
+// Makes the bounding box reach from `first` to `last`. Most often it does already, and to look costs less than to change:
+// what is seen may be out of date, but boxes only grow.
+fn widen(at: u32, axis: u32, first: u32, last: u32) {
+  if first < atomicLoad(&records[at].first[axis]) {
+    atomicMin(&records[at].first[axis], first);
+  }
+  if last > atomicLoad(&records[at].last[axis]) {
+    atomicMax(&records[at].last[axis], last);
   }
 }
 

@@ -206,10 +206,8 @@ fn the_class_record_lies_where_the_shader_writes_it() {
         ("pixels", offset_of!(ClassRecord, pixels)),
         ("nan", offset_of!(ClassRecord, nan)),
         ("sums", offset_of!(ClassRecord, row_sum)),
-        ("first_row", offset_of!(ClassRecord, first_row)),
-        ("first_column", offset_of!(ClassRecord, first_column)),
-        ("last_row", offset_of!(ClassRecord, last_row)),
-        ("last_column", offset_of!(ClassRecord, last_column)),
+        ("first", offset_of!(ClassRecord, first)),
+        ("last", offset_of!(ClassRecord, last)),
     ];
     let expected = expected.map(|(name, offset)| (name.to_owned(), offset)).to_vec();
     assert_eq!(members_of("Record"), (expected, size_of::<ClassRecord>()));

@@ -223,10 +223,8 @@ fn parts(gpu: &Gpu, map: &Map, bits: u32) -> Result<Vec<Part>, Error> {
 ///     row_sum: [10, 0],
 ///     column_sum: [7, 0],
 ///     confidence_sum: [3 << 22, 0],
-///     first_row: 5,
-///     first_column: 3,
-///     last_row: 5,
-///     last_column: 4,
+///     first: [5, 3],
+///     last: [5, 4],
 /// };
 /// assert_eq!(record.centroid()?, [5.0, 3.5]);
 /// assert_eq!(record.mean_confidence()?, 0.375);
@@ -245,14 +243,10 @@ pub struct ClassRecord {
     pub column_sum: [u32; 2],
     /// Σ of the pixels' confidences but NaN, each rounded to a multiple of 2⁻²⁴ (ties to even), in that unit.
     pub confidence_sum: [u32; 2],
-    /// The first row with a pixel, `u32::MAX` where there is none.
-    pub first_row: u32,
-    /// The first column with a pixel, `u32::MAX` where there is none.
-    pub first_column: u32,
-    /// The last row with a pixel.
-    pub last_row: u32,
-    /// The last column with a pixel.
-    pub last_column: u32,
+    /// The first row and the first column with a pixel, `u32::MAX` where there is none.
+    pub first: [u32; 2],
+    /// The last row and the last column with a pixel, 0 where there is none.
+    pub last: [u32; 2],
 }
 
 impl ClassRecord {
@@ -263,12 +257,9 @@ impl ClassRecord {
     /// [`Error::NoPixels`] where there are none.
     pub fn bounding_box(&self) -> Result<BoundingBox, Error> {
         self.count("bounding box")?;
-        Ok(BoundingBox {
-            top: self.first_row,
-            left: self.first_column,
-            height: self.last_row.abs_diff(self.first_row).saturating_add(1),
-            width: self.last_column.abs_diff(self.first_column).saturating_add(1),
-        })
+        let [top, left] = self.first;
+        let [height, width] = [0, 1].map(|axis| self.last[axis].abs_diff(self.first[axis]).saturating_add(1));
+        Ok(BoundingBox { top, left, height, width })
     }
 
     /// The mean row and the mean column of the pixels, where a pixel is at its indices, as in
