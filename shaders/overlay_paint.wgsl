@@ -11,6 +11,7 @@
 @group(0) @binding(6) var photo: texture_2d<f32>;
 @group(0) @binding(7) var picture: texture_storage_2d<rgba8unorm, write>;
 
+// Behind the last pixel of a row there is nothing, and nothing is stored.
 fn paint_row(row: u32, column: u32, found: vec4<u32>, outline: vec4<bool>) {
   paint_pixel(row, column, found.x, outline.x);
   paint_pixel(row, column + 1u, found.y, outline.y);
@@ -19,9 +20,6 @@ fn paint_row(row: u32, column: u32, found: vec4<u32>, outline: vec4<bool>) {
 }
 
 fn paint_pixel(row: u32, column: u32, found: u32, outline: bool) {
-  if column >= params.out_width {
-    return;
-  }
   let of_class = colours[found & ~UNCERTAIN];
   let visible = of_class.y > 255u;
   var colour = of_class;
@@ -49,8 +47,7 @@ fn mix_levels(below: vec3<u32>, colour: vec3<u32>, alpha: u32) -> vec3<u32> {
   if LINEAR_LIGHT {
     let share = f32(alpha) / 255.0;
     let light = decode(vec3<f32>(below) / 255.0) * (1.0 - share) + decode(vec3<f32>(colour) / 255.0) * share;
-    // Neither end is to move by rounding.
-    return select(select(levels(encode(light)), colour, vec3(alpha == 255u)), below, vec3(alpha == 0u));
+    return levels(encode(light));
   }
   // x / 255 to the nearest integer, of x up to 255²: by Jim Blinn, "Three Wrongs Make a Right" (1995).
   let x = below * (255u - alpha) + colour * alpha + 128u;

@@ -247,6 +247,22 @@ pub enum Error {
         classes: u32,
     },
 
+    /// A value of a class's pixels is asked for, and there are none.
+    #[error("{what}: expected a class with pixels, found none")]
+    NoPixels {
+        /// The value.
+        what: &'static str,
+    },
+
+    /// A value is asked for that was not computed, since the buffer that it is made of was left out.
+    #[error("{what}: expected a dispatch with a buffer of {needed}, found one without")]
+    LeftOut {
+        /// The value.
+        what: &'static str,
+        /// What the buffer holds.
+        needed: &'static str,
+    },
+
     /// What reads the logits for [`Input::reader`](crate::Input::reader) failed.
     #[error("the logits cannot be read: {0}")]
     Input(std::io::Error),

@@ -91,6 +91,9 @@ pub(crate) mod binding {
     pub const SCALE_OUT: Binding = write(4, "scale");
     pub const SCALE_IN: Binding = read(4, "scale");
     pub const INSPECTION: Binding = write(6, "inspection record");
+    pub const LABELS_IN: Binding = read(3, "labels");
+    pub const CONFIDENCE_IN: Binding = read(4, "confidence");
+    pub const CLASS_RECORDS: Binding = write(6, "class records");
     pub const MASKS: Binding = write(3, "masks");
     pub const THRESHOLDS: Binding = read(4, "thresholds");
     pub const COLOURS: Binding = read(2, "colours");
@@ -105,6 +108,8 @@ pub(crate) mod binding {
 pub(crate) static KERNELS: &[&Kernel] = &[
     &ops::argmax::ARGMAX,
     &ops::binary_cross_entropy::ELEMENTS,
+    &ops::class_statistics::CLEAR,
+    &ops::class_statistics::COUNT,
     &ops::cross_entropy::PIXELS,
     &ops::cross_entropy::SOFT_PIXELS,
     &ops::interpolate::INTERPOLATE,

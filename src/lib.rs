@@ -27,6 +27,7 @@ pub use logits::{ElementType, Logits};
 pub use map::Map;
 pub use ops::argmax::Argmax;
 pub use ops::binary_cross_entropy::BinaryCrossEntropy;
+pub use ops::class_statistics::{BoundingBox, ClassRecord, ClassStatistics};
 pub use ops::cross_entropy::{CrossEntropy, Targets};
 pub use ops::inspect::Inspect;
 pub use ops::interpolate::{Activation, Interpolate};

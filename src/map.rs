@@ -181,9 +181,15 @@ impl MapPart {
 
     /// Some rows, which start at multiples of four pixels, of some images.
     pub fn rows(map: &Map, images: Range<u32>, row: u32, rows: u32) -> Self {
-        let (image, of_row) = (map.image_stride / 4, map.row_stride / 4);
-        let count = (images.end - images.start - 1) * image + rows * of_row;
-        Self { first: images.start * image + row * of_row, count }
+        let of_row = map.row_stride / 4;
+        Self::groups(map, images, row * of_row..(row + rows) * of_row)
+    }
+
+    /// Some groups of each of some images.
+    pub fn groups(map: &Map, images: Range<u32>, groups: Range<u32>) -> Self {
+        let image = map.image_stride / 4;
+        let count = (images.end - images.start - 1) * image + groups.end - groups.start;
+        Self { first: images.start * image + groups.start, count }
     }
 
     /// Where it is bound from, in groups: bindings start at multiples of 256 bytes.

@@ -17,7 +17,9 @@ use std::cmp::Ordering;
 
 use crate::inspection::{no_sums, tolerance};
 use crate::ops::inspect::{SAMPLE, sample_rectangle};
-use crate::{Activation, Axis, AxisSums, ClassValues, Inspection, Logits, Overlay, Resize, Roughness, SoftMask};
+use crate::{
+    Activation, Axis, AxisSums, BoundingBox, ClassValues, Inspection, Logits, Map, Overlay, Resize, Roughness, SoftMask,
+};
 
 /// Where class `c` of pixel `pixel`, counted over all images, lies in the data.
 fn index(logits: &Logits, pixel: usize, c: usize) -> usize {
@@ -536,4 +538,56 @@ pub fn binary_cross_entropy<T: Copy + Into<f64>, P: Copy + Into<f64>>(
         }
     }
     losses
+}
+
+/// What there is of a class in an image of labels.
+///
+/// ```
+/// use seghead::reference::ClassTotals;
+/// let totals = ClassTotals { pixels: 2, row_sum: 10, column_sum: 7, ..ClassTotals::default() };
+/// assert_eq!(totals.row_sum as f64 / totals.pixels as f64, 5.0);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ClassTotals {
+    /// Number of pixels.
+    pub pixels: u64,
+    /// Σ of their rows.
+    pub row_sum: u64,
+    /// Σ of their columns.
+    pub column_sum: u64,
+    /// Σ of their confidences, what is outside 0..=1 taken as the nearer end; NaN where one of them is.
+    pub confidence_sum: f64,
+    /// The smallest rectangle that has them all.
+    pub bounding_box: Option<BoundingBox>,
+}
+
+/// What there is of each of `classes` classes in every image, N × C, of labels and confidences that are packed,
+/// N × H × W; the size is that of `map`. Other labels count for nothing.
+///
+/// ```
+/// use seghead::{BoundingBox, Logits, reference};
+/// let map = Logits::chw(2, 2, 3)?.map();
+/// let found = reference::class_statistics(&map, 2, &[0, 1, 1, 255, 0, 1], None);
+/// assert_eq!((found[1].pixels, found[1].row_sum, found[1].column_sum), (3, 1, 5));
+/// assert_eq!(found[1].bounding_box, Some(BoundingBox { top: 0, left: 1, height: 2, width: 2 }));
+/// # Ok::<(), seghead::Error>(())
+/// ```
+pub fn class_statistics(map: &Map, classes: u32, labels: &[u32], confidence: Option<&[f32]>) -> Vec<ClassTotals> {
+    let (width, height) = (map.width() as usize, map.height() as usize);
+    let mut all = vec![ClassTotals::default(); map.images() as usize * classes as usize];
+    for (i, &label) in labels.iter().enumerate().filter(|&(_, &label)| label < classes) {
+        let (image, row, column) = (i / (width * height), i / width % height, i % width);
+        let totals = &mut all[image * classes as usize + label as usize];
+        totals.pixels += 1;
+        totals.row_sum += row as u64;
+        totals.column_sum += column as u64;
+        totals.confidence_sum += confidence.map_or(0.0, |confidence| f64::from(confidence[i]).clamp(0.0, 1.0));
+        let (row, column) = (row as u32, column as u32);
+        let BoundingBox { top, left, height, width } =
+            totals.bounding_box.unwrap_or(BoundingBox { top: row, left: column, height: 1, width: 1 });
+        let (bottom, right) = (row.max(top + height - 1), column.max(left + width - 1));
+        let (top, left) = (row.min(top), column.min(left));
+        totals.bounding_box = Some(BoundingBox { top, left, height: bottom - top + 1, width: right - left + 1 });
+    }
+    all
 }

@@ -106,7 +106,7 @@ fn every_shape_and_option() {
         let operators = [
             plain(),
             plain().alpha(0.0),
-            plain().alpha(1.0),
+            plain().alpha(1.0).hidden([1]),
             plain().alpha(0.3).hidden([0, 2]).resize(Resize::AlignCorners),
             plain().threshold(0.7).resize(Resize::Asymmetric),
             plain().threshold(0.9).uncertain_colour([1, 2, 3]).activation(Activation::Sigmoid).hidden([1]),

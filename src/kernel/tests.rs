@@ -188,3 +188,35 @@ fn the_loss_record_lies_where_the_shader_writes_it() {
     ];
     assert_eq!(offsets, expected.map(|(name, offset)| (name.to_owned(), offset)));
 }
+
+#[test]
+fn the_class_record_lies_where_the_shader_writes_it() {
+    use crate::ClassRecord;
+    let source = Specialisation::new(Access::Vec4, ElementType::F32, 0).source(&ops::class_statistics::COUNT);
+    let module = validate(&source).unwrap();
+    let members_of = |wanted: &str| {
+        let (members, span) = module
+            .types
+            .iter()
+            .find_map(|(_, ty)| match (&ty.inner, ty.name.as_deref()) {
+                (naga::TypeInner::Struct { members, span }, Some(name)) if name == wanted => Some((members, *span)),
+                _ => None,
+            })
+            .unwrap();
+        let offset = |member: &naga::StructMember| (member.name.clone().unwrap(), member.offset as usize);
+        (members.iter().map(offset).collect::<Vec<_>>(), span as usize)
+    };
+    let expected = [
+        ("pixels", offset_of!(ClassRecord, pixels)),
+        ("nan", offset_of!(ClassRecord, nan)),
+        ("sums", offset_of!(ClassRecord, row_sum)),
+        ("first", offset_of!(ClassRecord, first)),
+        ("last", offset_of!(ClassRecord, last)),
+    ];
+    let expected = expected.map(|(name, offset)| (name.to_owned(), offset)).to_vec();
+    assert_eq!(members_of("Record"), (expected, size_of::<ClassRecord>()));
+    // The sums are an array in the shader, each of a low and a high word.
+    assert_eq!(members_of("Sum"), (vec![("low".to_owned(), 0), ("high".to_owned(), 4)], 8));
+    let sums = [offset_of!(ClassRecord, column_sum), offset_of!(ClassRecord, confidence_sum)];
+    assert_eq!(sums, [1, 2].map(|which| offset_of!(ClassRecord, row_sum) + 8 * which));
+}

@@ -7,6 +7,7 @@
 mod argmax;
 mod bench;
 mod binary_cross_entropy;
+mod class_statistics;
 mod cross_entropy;
 mod data;
 mod findings;
@@ -45,6 +46,7 @@ fn cases() -> Cases {
     let operators = [
         argmax::cases,
         binary_cross_entropy::cases,
+        class_statistics::cases,
         cross_entropy::cases,
         inspect::cases,
         interpolate::cases,
