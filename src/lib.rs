@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod bands;
+mod blend;
 mod dispatch;
 mod error;
 mod gpu;
@@ -11,11 +12,13 @@ mod kernel;
 mod logits;
 mod map;
 mod ops;
+mod palette;
 mod readback;
 pub mod reference;
 mod segmentation;
 mod window;
 
+pub use blend::Blend;
 pub use dispatch::Dispatch;
 pub use error::Error;
 pub use gpu::{Gpu, GpuOptions};
@@ -36,6 +39,7 @@ pub use ops::segment::Segment;
 pub use ops::sigmoid::Sigmoid;
 pub use ops::softmax::{Axis, Softmax};
 pub use ops::top_k::{TopClasses, TopK};
+pub use palette::Palette;
 pub use readback::Readback;
 pub use segmentation::{Labels, Outputs, Segmentation};
 
