@@ -4,6 +4,7 @@
 
 use std::collections::HashSet;
 
+use proptest::prelude::*;
 use seghead::{Error, Palette};
 
 fn distinct(palette: &Palette) -> usize {
@@ -213,4 +214,32 @@ fn lines_that_are_no_colour() {
     }
     let long = Palette::parse(&"x".repeat(100_000)).unwrap_err().to_string();
     assert!(long.len() < 200, "{long}");
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_a_palette_or_one_line(text in "([0-9]{1,3}[ ,\t]|[a-z#;/\"\n\u{e9}]| ){0,40}") {
+        match Palette::parse(&text) {
+            Ok(palette) => prop_assert!(!palette.is_empty()),
+            Err(error) => prop_assert_eq!(error.to_string().lines().count(), 1),
+        }
+    }
+
+    #[test]
+    fn what_is_written_out_is_read_again(
+        classes in proptest::collection::vec((any::<[u8; 3]>(), "([a-z][a-z0-9 ,]{0,10}[a-z])?"), 1..40),
+    ) {
+        let colours: Vec<_> = classes.iter().map(|class| class.0).collect();
+        let expected = Palette::new(colours).with_names(classes.iter().map(|class| class.1.clone()));
+        let lines = |line: &dyn Fn([u8; 3], &str) -> String| -> String {
+            classes.iter().map(|(colour, name)| line(*colour, name) + "\n").collect()
+        };
+        for text in [
+            lines(&|[r, g, b], name| format!("#{r:02x}{g:02x}{b:02x} {name}")),
+            lines(&|[r, g, b], name| format!("{r},{g},{b},\"{name}\"")),
+            lines(&|[r, g, b], name| format!("\"{name}\",{r},{g},{b}")),
+        ] {
+            prop_assert_eq!(&Palette::parse(&text).unwrap(), &expected, "{}", text);
+        }
+    }
 }

@@ -128,8 +128,8 @@ pub struct Segment {
     /// 0 and 1 for each, C×H×W, or of a single class the mask
     #[arg(long, default_value = "softmax")]
     pub activation: Activation,
-    /// Of the overlay, the confidence below which a pixel is shown as uncertain, in white, 0 to 1; by default none is.
-    /// With --activation sigmoid, the probability from which on a class is there; by default 0.5
+    /// The confidence below which --overlay shows a pixel as uncertain, in white, 0 to 1; by default it shows none so. With
+    /// --activation sigmoid, the probability from which on a class is there; by default 0.5
     #[arg(long, value_name = "T", allow_negative_numbers = true)]
     pub threshold: Option<f32>,
     /// Write the labels, .npy or .png
@@ -138,7 +138,7 @@ pub struct Segment {
     /// Write the labels in colour over the photo of --image, .png
     #[arg(long, value_name = "F.png", requires = "image")]
     pub overlay: Option<String>,
-    /// Tell below the photo of --overlay what its colours mean, and how many pixels have each
+    /// Explain the colours of --overlay below the photo: every class that occurs, and its share of the pixels
     #[arg(long, requires = "overlay")]
     pub legend: bool,
     #[command(flatten)]
@@ -156,7 +156,7 @@ pub struct Look {
     /// How much of the overlay is colour, 0 to 1
     #[arg(long, default_value_t = 0.5, value_name = "A", allow_negative_numbers = true)]
     pub alpha: f32,
-    /// What is mixed where colour and photo are
+    /// How colour and photo are mixed
     #[arg(long, default_value = "srgb")]
     pub blend: Blend,
     /// Outline every class in its full colour, this many pixels wide on its side of the border, 0 to 16
@@ -181,12 +181,12 @@ pub struct Palette {
     pub palette: Option<String>,
 }
 
-/// What colours are mixed as.
+/// What of colours is mixed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Blend {
-    /// The values as they are stored
+    /// Their values, as they are stored
     Srgb,
-    /// Light
+    /// Their light
     Linear,
 }
 

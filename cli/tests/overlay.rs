@@ -192,6 +192,15 @@ fn what_is_refused() {
     assert_eq!(fs::read(folder.path().join("one.txt")).unwrap(), before);
 }
 
+#[test]
+fn help_names_every_palette() {
+    let folder = TempDir::new().unwrap();
+    for command in ["demo", "segment", "argmax"] {
+        let help = String::from_utf8(run(&folder, &["help", command]).stdout).unwrap();
+        assert!(Palette::NAMES.iter().all(|name| help.contains(&format!("{name},"))), "{help}");
+    }
+}
+
 /// A palette may be called anything, but not be written over.
 #[test]
 fn a_palette_is_an_input() {

@@ -103,7 +103,7 @@ fn label(entry: &Entry, room: usize) -> String {
 fn percent(share: f64) -> String {
     match 100.0 * share {
         some if 0.0 < some && some < 0.5 => "<1%".to_owned(),
-        most if 99.5 <= most && most < 100.0 => ">99%".to_owned(),
+        most if (99.5..100.0).contains(&most) => ">99%".to_owned(),
         percent => format!("{:.0}%", percent.round()),
     }
 }
