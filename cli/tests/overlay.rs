@@ -115,6 +115,9 @@ fn masks_have_a_legend_too() {
     let found = rgb(&folder, "o.png").into_raw();
     assert!(found.len() > photo.len());
     assert_eq!(found[..photo.len()], expected);
+    // It has labels 0 and 1.
+    fs::write(folder.path().join("one.txt"), "1 2 3\n").unwrap();
+    refused(&folder, &[&segment[..], &["--palette", "one.txt"]].concat(), 2, &["--palette one.txt", "2 classes"], 5);
 }
 
 #[test]

@@ -140,15 +140,14 @@ fn outlines(width: usize, height: usize, class: &dyn Fn(usize) -> Option<u32>, r
             }
         }
     }
-    // A square is of one class where each of its rows is and they agree. Where two rows do not, so do neither all
-    // squares that take in both; those are the ones around the rows' border.
+    // A square is of one class where each of its rows is, and neighbouring rows agree. Two neighbours that do not spoil
+    // every square that holds both: those around the pixels up to `reach` rows from the border between them.
     let rows = outlined.clone();
     for border in 1..height {
         for column in 0..width {
             let below = border * width + column;
             let above = below - width;
-            let differ = rows[above] != rows[below] || (!rows[above] && class(above) != class(below));
-            if differ {
+            if rows[above] != rows[below] || class(above) != class(below) {
                 for row in border.saturating_sub(reach)..(border + reach).min(height) {
                     outlined[row * width + column] = true;
                 }
