@@ -14,8 +14,7 @@ fn write_row(image: u32, row: u32, column: u32, best: Best) {
   if ACTIVATION == SIGMOID {
     p = sigmoid_of(x);
   } else {
-    // exp of 0 is 1 where the class is the best.
-    p = select(exp(max(x - best.maximum, FARTHEST)), vec4(0.0), magnitude(x) >= vec4(NOT_FINITE)) / best.sum;
+    p = exp(max(x - best.maximum, FARTHEST)) / best.sum;
   }
   p = select(p, vec4(0.0), magnitude(p) > vec4(NOT_FINITE));
   let levels = vec4<u32>(p * 255.0 + 0.5);

@@ -263,6 +263,17 @@ pub enum Error {
         needed: &'static str,
     },
 
+    /// A line of the text of a palette is none of those that [`Palette::parse`](crate::Palette::parse) reads.
+    #[error("line {line} of the palette: expected {expected}, found {found:?}")]
+    PaletteLine {
+        /// The number of the line, from 1.
+        line: usize,
+        /// What such a line may be.
+        expected: &'static str,
+        /// The start of the line.
+        found: String,
+    },
+
     /// What reads the logits for [`Input::reader`](crate::Input::reader) failed.
     #[error("the logits cannot be read: {0}")]
     Input(std::io::Error),

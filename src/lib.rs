@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod bands;
+mod blend;
 mod dispatch;
 mod error;
 mod gpu;
@@ -17,6 +18,7 @@ pub mod reference;
 mod segmentation;
 mod window;
 
+pub use blend::Blend;
 pub use dispatch::Dispatch;
 pub use error::Error;
 pub use gpu::{Gpu, GpuOptions};
@@ -40,7 +42,7 @@ pub use ops::sigmoid::Sigmoid;
 pub use ops::soft_mask::{SoftMask, TextureDispatch};
 pub use ops::softmax::{Axis, Softmax};
 pub use ops::top_k::{TopClasses, TopK};
-pub use palette::{Blend, Palette};
+pub use palette::Palette;
 pub use readback::Readback;
 pub use segmentation::{Labels, Outputs, Segmentation};
 

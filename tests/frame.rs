@@ -31,7 +31,7 @@ fn ten_frames_of_an_application() {
 
     // All that is made, before the first frame.
     let overlay = Overlay::new(Palette::voc()).alpha(0.6).hidden([0]);
-    let outlines = Overlay::new(Palette::voc()).threshold(0.6).outline(2);
+    let outlines = Overlay::new(Palette::cityscapes()).threshold(0.6).outline(2);
     let blur = SoftMask::new(height, width, 0);
     let drawn = [
         overlay.dispatch(gpu, &shape, from(), Some(&photo), &plain).unwrap(),

@@ -104,9 +104,8 @@ pub struct Demo {
     /// The folder for the pictures
     #[arg(short, long, default_value = "demo", value_name = "DIR")]
     pub output: String,
-    /// How much of the overlay is colour, 0 to 1
-    #[arg(long, default_value_t = 0.5, value_name = "A", allow_negative_numbers = true)]
-    pub alpha: f32,
+    #[command(flatten)]
+    pub look: Look,
 }
 
 #[derive(Args, Debug)]
@@ -129,23 +128,75 @@ pub struct Segment {
     /// 0 and 1 for each, C×H×W, or of a single class the mask
     #[arg(long, default_value = "softmax")]
     pub activation: Activation,
-    /// With --activation sigmoid, the probability from which on a class is there, 0 to 1; by default 0.5
+    /// The confidence below which --overlay shows a pixel as uncertain, in white, 0 to 1; by default it shows none so. With
+    /// --activation sigmoid, the probability from which on a class is there; by default 0.5
     #[arg(long, value_name = "T", allow_negative_numbers = true)]
     pub threshold: Option<f32>,
-    /// How much of the overlay is colour, 0 to 1
-    #[arg(long, default_value_t = 0.5, value_name = "A", allow_negative_numbers = true)]
-    pub alpha: f32,
     /// Write the labels, .npy or .png
     #[arg(long, value_name = "F")]
     pub labels: Option<String>,
     /// Write the labels in colour over the photo of --image, .png
     #[arg(long, value_name = "F.png", requires = "image")]
     pub overlay: Option<String>,
+    /// Explain the colours of --overlay below the photo: every class that occurs, and its share of the pixels
+    #[arg(long, requires = "overlay")]
+    pub legend: bool,
+    #[command(flatten)]
+    pub look: Look,
     #[command(flatten)]
     pub scores: Scores,
     /// Write what --activation makes of all classes, float32 .npy, in the order of the dimensions of the logits
     #[arg(long = "scores", value_name = "F.npy")]
     pub all_scores: Option<String>,
+}
+
+/// How an overlay is drawn.
+#[derive(Args, Debug)]
+pub struct Look {
+    /// How much of the overlay is colour, 0 to 1
+    #[arg(long, default_value_t = 0.5, value_name = "A", allow_negative_numbers = true)]
+    pub alpha: f32,
+    /// How colour and photo are mixed
+    #[arg(long, default_value = "srgb")]
+    pub blend: Blend,
+    /// Outline every class in its full colour, this many pixels wide on its side of the border, 0 to 16
+    #[arg(
+        long,
+        default_value_t = 0,
+        value_name = "W",
+        value_parser = clap::value_parser!(u32).range(0..=16),
+        allow_negative_numbers = true,
+    )]
+    pub outline: u32,
+    #[command(flatten)]
+    pub palette: Palette,
+}
+
+/// The colours of classes.
+#[derive(Args, Debug)]
+pub struct Palette {
+    /// The colours of classes in pictures: voc, cityscapes, ade20k, camvid, camvid32, or a file with a line for each
+    /// class, as "128 64 128 road", "#804080 road" or "road,128,64,128", or a GIMP palette; by default those of voc
+    #[arg(long, value_name = "NAME|FILE")]
+    pub palette: Option<String>,
+}
+
+/// What of colours is mixed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Blend {
+    /// Their values, as they are stored
+    Srgb,
+    /// Their light
+    Linear,
+}
+
+impl From<Blend> for seghead::Blend {
+    fn from(blend: Blend) -> Self {
+        match blend {
+            Blend::Srgb => Self::Straight,
+            Blend::Linear => Self::Linear,
+        }
+    }
 }
 
 /// What turns logits into probabilities.
@@ -239,7 +290,7 @@ pub struct Argmax {
         value_name = "K",
         value_parser = clap::value_parser!(u32).range(1..=8),
         allow_negative_numbers = true,
-        conflicts_with_all = ["confidence", "margin", "entropy"],
+        conflicts_with_all = ["confidence", "margin", "entropy", "palette"],
     )]
     pub top_k: Option<u32>,
     /// Write the softmax probabilities of those K classes, float32 .npy of the same shape
@@ -247,6 +298,8 @@ pub struct Argmax {
     pub probabilities: Option<String>,
     #[command(flatten)]
     pub scores: Scores,
+    #[command(flatten)]
+    pub palette: Palette,
 }
 
 #[derive(Debug, Subcommand)]
@@ -330,10 +383,10 @@ fn parse_rectangle(text: &str) -> Result<Rectangle, String> {
     parse().ok_or_else(|| "expected width x height + column + row of the first pixel, such as 160x90+0+35".to_owned())
 }
 
-/// Refuses an alpha that is no share.
-pub fn check_alpha(alpha: f32) -> Result<(), crate::error::Error> {
-    if (0.0..=1.0).contains(&alpha) {
+/// Refuses a value of `option` that is no share.
+pub fn check_share(option: &str, value: f32) -> Result<(), crate::error::Error> {
+    if (0.0..=1.0).contains(&value) {
         return Ok(());
     }
-    Err(crate::error::Error::Usage(format!("--alpha: expected a number in 0..=1, found {alpha}")))
+    Err(crate::error::Error::Usage(format!("{option}: expected a number in 0..=1, found {value}")))
 }

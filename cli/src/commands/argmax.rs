@@ -6,6 +6,7 @@ use super::{add_labels, add_scores, open_gpu, planned, print, tell_written};
 use crate::args::{Argmax, Common};
 use crate::error::Error;
 use crate::files::output::{Content, Outputs};
+use crate::files::palette::Colours;
 use crate::files::tensor::write_tensor;
 use crate::input::Input;
 use crate::lint::{self, Check};
@@ -19,9 +20,13 @@ pub fn run(args: &Argmax, common: &Common) -> Result<(), Error> {
 }
 
 fn best(args: &Argmax, common: &Common) -> Result<(), Error> {
-    Outputs::check(&[&args.logits], &[vec![(args.output.as_str(), Content::Map)], planned(&args.scores)].concat())?;
+    let palette = args.palette.palette.as_deref();
+    let colours = Colours::new(palette)?;
+    let inputs: Vec<_> = [Some(args.logits.as_str()), Colours::path(palette)].into_iter().flatten().collect();
+    Outputs::check(&inputs, &[vec![(args.output.as_str(), Content::Map)], planned(&args.scores)].concat())?;
     let progress = Progress::start("computing", common);
     let mut input = Input::open(&args.logits, common)?;
+    colours.check(input.logits.classes())?;
     let gpu = open_gpu(common)?;
     let scores = &args.scores;
     let argmax = seghead::Argmax::new()
@@ -36,7 +41,7 @@ fn best(args: &Argmax, common: &Common) -> Result<(), Error> {
     let shape = input.map_shape(logits.height(), logits.width());
     let mut outputs = Outputs::new();
     let mut written = vec![args.output.as_str()];
-    add_labels(&mut outputs, &args.output, &shape, &found.labels)?;
+    add_labels(&mut outputs, &args.output, &shape, &found.labels, &colours)?;
     written.extend(add_scores(&mut outputs, scores, &shape, &found, logits.classes())?);
     outputs.commit()?;
     drop(progress);
@@ -62,7 +67,7 @@ fn top_k(args: &Argmax, k: u32, common: &Common) -> Result<(), Error> {
     // K×H×W or N×K×H×W.
     shape.insert(shape.len() - 2, k as usize);
     let mut outputs = Outputs::new();
-    add_labels(&mut outputs, &args.output, &shape, &found.labels)?;
+    add_labels(&mut outputs, &args.output, &shape, &found.labels, &Colours::new(None)?)?;
     if let (Some(path), Some(probabilities)) = (&args.probabilities, &found.probabilities) {
         write_tensor(&mut outputs, path, &shape, probabilities)?;
     }

@@ -7,9 +7,11 @@ use seghead::wgpu::{BufferDescriptor, BufferUsages};
 use seghead::{Error as GpuError, Gpu, LabelType, Labels, Logits, Outputs, Readback, Segmentation};
 use serde_json::{Value, json};
 
-use super::{add_labels, number, open_gpu, print, segment::overlay};
-use crate::args::{Common, Demo, check_alpha};
+use super::{add_labels, label, look, number, open_gpu, print};
+use crate::args::{Common, Demo, check_share};
 use crate::error::Error;
+use crate::files::overlay::Classes;
+use crate::files::palette::Colours;
 use crate::files::picture::{decode_picture, write_picture};
 use crate::files::scores::write_scores;
 use crate::files::{self, labels::decode_png, tensor::decode_npy};
@@ -18,7 +20,11 @@ use crate::sample;
 use crate::summary::{intersection_over_union, summarise};
 
 pub fn run(args: &Demo, common: &Common) -> Result<(), Error> {
-    check_alpha(args.alpha)?;
+    check_share("--alpha", args.look.alpha)?;
+    let palette = args.look.palette.palette.as_deref();
+    let colours = Colours::new(palette)?;
+    colours.check(sample::CLASSES.len() as u32)?;
+    let colours = colours.with_names(&sample::CLASSES);
     let progress = Progress::start("segmenting the sample", common);
     let photo = decode_picture(sample::PHOTO, "the built-in photo")?;
     let truth = decode_png(sample::LABELS, "the built-in labels")?;
@@ -36,12 +42,13 @@ pub fn run(args: &Demo, common: &Common) -> Result<(), Error> {
     let paths = [path("labels.png"), path("confidence.png"), path("overlay.png")];
     fs::create_dir_all(&args.output).map_err(|source| files::Error::Write { path: args.output.clone(), source })?;
     let mut outputs = files::output::Outputs::new();
-    add_labels(&mut outputs, &paths[0], &map, &found.labels)?;
+    add_labels(&mut outputs, &paths[0], &map, &found.labels, &colours)?;
     if let Some(confidence) = &found.confidence {
         // A winner among C classes has at least 1/C.
         write_scores(&mut outputs, &paths[1], &map, confidence, (1.0 / classes as f32, 1.0))?;
     }
-    write_picture(&mut outputs, &paths[2], &overlay(&photo, found.labels.iter().map(Some), args.alpha))?;
+    let shown = Classes { class: &|pixel| label(&found.labels, pixel), uncertain: None };
+    write_picture(&mut outputs, &paths[2], &look(&args.look, &colours, true).draw(&photo, &shown))?;
     outputs.commit()?;
     drop(progress);
 

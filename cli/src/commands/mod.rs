@@ -14,10 +14,12 @@ use std::io::Write;
 use seghead::{Gpu, Labels, Segmentation, wgpu};
 use serde_json::{Value, json};
 
-use crate::args::{Common, Scores};
+use crate::args::{self, Common, Scores};
 use crate::error::Error;
 use crate::files::labels::{LabelValues, write_labels};
 use crate::files::output::{Content, Outputs};
+use crate::files::overlay::Look;
+use crate::files::palette::Colours;
 use crate::files::scores::write_scores;
 
 /// Opens the adapter that was asked for.
@@ -31,20 +33,40 @@ pub fn same_adapter(a: &wgpu::AdapterInfo, b: &wgpu::AdapterInfo) -> bool {
         == (&b.name, b.backend, b.device, b.vendor, &b.device_pci_bus_id)
 }
 
-/// Adds a label map to the outputs: uint8 where 256 classes suffice, else uint16.
-pub fn add_labels(outputs: &mut Outputs, path: &str, shape: &[usize], labels: &Labels) -> Result<(), Error> {
+/// Adds a label map to the outputs: uint8 where 256 classes suffice, else uint16; `colours` are for a picture.
+pub fn add_labels(
+    outputs: &mut Outputs,
+    path: &str,
+    shape: &[usize],
+    labels: &Labels,
+    colours: &Colours,
+) -> Result<(), Error> {
     match labels {
-        Labels::U8(labels) => write_labels(outputs, path, shape, LabelValues::U8(labels))?,
+        Labels::U8(labels) => write_labels(outputs, path, shape, LabelValues::U8(labels), colours)?,
         Labels::U32(labels) => {
             let narrow: Result<Vec<u16>, _> = labels.iter().map(|&label| u16::try_from(label)).collect();
             let Ok(narrow) = narrow else {
                 let largest = labels.iter().max().copied().unwrap_or(0);
                 return Err(Error::Usage(format!("{path}: expected labels of at most 65535, found {largest}")));
             };
-            write_labels(outputs, path, shape, LabelValues::U16(&narrow))?;
+            write_labels(outputs, path, shape, LabelValues::U16(&narrow), colours)?;
         }
     }
     Ok(())
+}
+
+/// The label of a pixel.
+pub fn label(labels: &Labels, pixel: usize) -> Option<u32> {
+    match labels {
+        Labels::U8(labels) => labels.get(pixel).copied().map(u32::from),
+        Labels::U32(labels) => labels.get(pixel).copied(),
+    }
+}
+
+/// How an overlay is to be drawn.
+pub fn look<'a>(args: &args::Look, colours: &'a Colours, legend: bool) -> Look<'a> {
+    let alpha = (args.alpha * 255.0).round() as u8;
+    Look { colours, blend: args.blend.into(), alpha, outline: args.outline as usize, legend }
 }
 
 /// Adds the score maps that were asked for to the outputs, and returns their paths.

@@ -3,12 +3,13 @@
 use seghead::{Gpu, Logits, Masks};
 use serde_json::json;
 
-use super::{add_labels, add_scores, number, open_gpu, planned, print, tell_written};
-use crate::args::{Activation, Common, Rectangle, Resize, Segment, check_alpha};
+use super::{add_labels, add_scores, label, look, number, open_gpu, planned, print, tell_written};
+use crate::args::{Activation, Common, Rectangle, Resize, Segment, check_share};
 use crate::error::Error;
 use crate::files::labels::{LabelValues, write_labels};
 use crate::files::output::{Content, Outputs};
-use crate::files::palette::voc;
+use crate::files::overlay::Classes;
+use crate::files::palette::Colours;
 use crate::files::picture::{Picture, read_picture, write_picture};
 use crate::files::tensor::write_tensor;
 use crate::input::Input;
@@ -17,17 +18,24 @@ use crate::progress::Progress;
 use crate::summary::{ClassSummary, summarise};
 
 pub fn run(args: &Segment, common: &Common) -> Result<(), Error> {
-    check_alpha(args.alpha)?;
+    check_share("--alpha", args.look.alpha)?;
+    if let Some(threshold) = args.threshold {
+        check_share("--threshold", threshold)?;
+    }
     let scores = [&args.scores.confidence, &args.scores.margin, &args.scores.entropy];
     if args.activation == Activation::Sigmoid && scores.iter().any(|path| path.is_some()) {
         let message = "--confidence, --margin and --entropy are of a softmax: expected no --activation sigmoid, which has \
                        --scores";
         return Err(Error::Usage(message.to_owned()));
     }
-    if args.activation != Activation::Sigmoid && args.threshold.is_some() {
-        return Err(Error::Usage("--threshold: expected with --activation sigmoid only".to_owned()));
+    if args.activation != Activation::Sigmoid && args.threshold.is_some() && args.overlay.is_none() {
+        let message = "--threshold: expected --overlay, which shows what is uncertain, or --activation sigmoid";
+        return Err(Error::Usage(message.to_owned()));
     }
-    let inputs: Vec<_> = [Some(&args.logits), args.image.as_ref()].into_iter().flatten().map(String::as_str).collect();
+    let palette = args.look.palette.palette.as_deref();
+    let colours = Colours::new(palette)?;
+    let inputs = [Some(args.logits.as_str()), args.image.as_deref(), Colours::path(palette)];
+    let inputs: Vec<_> = inputs.into_iter().flatten().collect();
     let mut outputs = planned(&args.scores);
     let planes = args.activation == Activation::Sigmoid;
     outputs.extend(args.labels.as_deref().map(|path| (path, Content::Map)));
@@ -36,8 +44,10 @@ pub fn run(args: &Segment, common: &Common) -> Result<(), Error> {
     Outputs::check(&inputs, &outputs)?;
     let progress = Progress::start("segmenting", common);
     let mut job = Job::open(args, common)?;
+    // A mask has the labels 0 and 1.
+    colours.check(if planes { job.logits.classes().max(2) } else { job.logits.classes() })?;
     let gpu = open_gpu(common)?;
-    let found = if planes { job.multi_label(args, &gpu)? } else { job.one_label(args, &gpu)? };
+    let found = if planes { job.multi_label(args, &colours, &gpu)? } else { job.one_label(args, &colours, &gpu)? };
     let check = if planes { Check::Sigmoid } else { Check::Softmax };
     let warnings = lint::warn(&gpu, &mut job.input, check, common);
     found.outputs.commit()?;
@@ -119,7 +129,7 @@ impl Job {
     }
 
     /// One class a pixel: the one with the largest logit.
-    fn one_label<'a>(&mut self, args: &'a Segment, gpu: &Gpu) -> Result<Found<'a>, Error> {
+    fn one_label<'a>(&mut self, args: &'a Segment, colours: &Colours, gpu: &Gpu) -> Result<Found<'a>, Error> {
         let segment = seghead::Segment::new(self.height, self.width)
             .resize(self.resize)
             .confidence(true)
@@ -131,12 +141,20 @@ impl Job {
         let shape = self.input.map_shape(self.height, self.width);
         let (mut outputs, mut written) = (Outputs::new(), Vec::new());
         if let Some(path) = &args.labels {
-            add_labels(&mut outputs, path, &shape, &found.labels)?;
+            add_labels(&mut outputs, path, &shape, &found.labels, colours)?;
             written.push(path.as_str());
         }
         written.extend(add_scores(&mut outputs, &args.scores, &shape, &found, classes)?);
         if let (Some(path), Some(photo)) = (&args.overlay, &self.photo) {
-            write_picture(&mut outputs, path, &overlay(photo, found.labels.iter().map(Some), args.alpha))?;
+            let threshold = args.threshold.unwrap_or(0.0);
+            let confidence = found.confidence.as_deref().unwrap_or_default();
+            // What is NaN is not certain either.
+            let uncertain = |pixel: usize| !confidence.get(pixel).is_some_and(|&confidence| confidence >= threshold);
+            let classes = Classes {
+                class: &|pixel| label(&found.labels, pixel),
+                uncertain: args.threshold.is_some().then_some(&uncertain),
+            };
+            write_picture(&mut outputs, path, &look(&args.look, colours, args.legend).draw(photo, &classes))?;
             written.push(path);
         }
         if let Some(path) = &args.all_scores {
@@ -148,7 +166,7 @@ impl Job {
     }
 
     /// Any classes a pixel: those whose sigmoid reaches the threshold.
-    fn multi_label<'a>(&mut self, args: &'a Segment, gpu: &Gpu) -> Result<Found<'a>, Error> {
+    fn multi_label<'a>(&mut self, args: &'a Segment, colours: &Colours, gpu: &Gpu) -> Result<Found<'a>, Error> {
         let full = self.interpolated(gpu, seghead::Activation::None)?;
         let result = seghead::Interpolate::new(self.height, self.width).output(&self.logits)?;
         let threshold = args.threshold.unwrap_or(0.5);
@@ -166,18 +184,20 @@ impl Job {
         }
         let (mut outputs, mut written) = (Outputs::new(), Vec::new());
         if let Some(path) = &args.labels {
-            write_labels(&mut outputs, path, &shape, LabelValues::U8(&planes))?;
+            write_labels(&mut outputs, path, &shape, LabelValues::U8(&planes), colours)?;
             written.push(path.as_str());
         }
         if let (Some(path), Some(photo)) = (&args.overlay, &self.photo) {
             // Of several classes the likeliest, which is there if any is.
             let best = seghead::Argmax::new().run_blocking(gpu, &result, &full)?.labels;
-            let shown = best.iter().enumerate().map(|(pixel, class)| {
+            let class = |pixel: usize| {
+                let class = label(&best, pixel)?;
                 let present = planes[class as usize * pixels + pixel] != 0;
                 // A mask is shown as its label 1.
                 present.then_some(if classes == 1 { 1 } else { class })
-            });
-            write_picture(&mut outputs, path, &overlay(photo, shown, args.alpha))?;
+            };
+            let classes = Classes { class: &class, uncertain: None };
+            write_picture(&mut outputs, path, &look(&args.look, colours, args.legend).draw(photo, &classes))?;
             written.push(path);
         }
         if let Some(path) = &args.all_scores {
@@ -211,17 +231,4 @@ fn activation(activation: Activation) -> seghead::Activation {
         Activation::Sigmoid => seghead::Activation::Sigmoid,
         Activation::None => seghead::Activation::None,
     }
-}
-
-/// The photo with the colour of each pixel's class over it, if it has one: `alpha` of the colour, the rest of the photo,
-/// in sRGB values.
-pub fn overlay(photo: &Picture, labels: impl Iterator<Item = Option<u32>>, alpha: f32) -> Picture {
-    let blend =
-        |(photo, colour): (u8, u8)| (f32::from(photo) * (1.0 - alpha) + f32::from(colour) * alpha).round() as u8;
-    let pixels = photo.rgb.chunks_exact(3).zip(labels);
-    let rgb = pixels.flat_map(|(pixel, label)| {
-        let colour = label.map_or([pixel[0], pixel[1], pixel[2]], voc);
-        [(pixel[0], colour[0]), (pixel[1], colour[1]), (pixel[2], colour[2])].map(blend)
-    });
-    Picture { width: photo.width, height: photo.height, rgb: rgb.collect() }
 }

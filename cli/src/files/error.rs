@@ -159,6 +159,35 @@ pub enum Error {
         entry: String,
     },
 
+    /// What was asked for is neither a palette nor a file.
+    #[error("{}: expected a palette ({known}) or a file with one, found neither", line(name))]
+    NoPalette {
+        /// What was asked for.
+        name: String,
+        /// The palettes that there are.
+        known: String,
+    },
+
+    /// The text of a file is no palette.
+    #[error("{}: {source}", line(path))]
+    Palette {
+        /// The path as the user gave it.
+        path: String,
+        /// What the library says.
+        source: seghead::Error,
+    },
+
+    /// A palette has fewer colours than there are classes.
+    #[error("--palette {}: expected a colour for each of {classes} classes, found {found}", line(path))]
+    Colours {
+        /// The palette as the user gave it.
+        path: String,
+        /// How many classes there are.
+        classes: u32,
+        /// How many colours there are.
+        found: usize,
+    },
+
     /// A batch was to be written to a file that holds one image.
     #[error("{}: expected one image for a .png, found {shape:?}; write a .npy instead", line(path))]
     Batch {
@@ -229,6 +258,9 @@ impl Error {
             | Error::Empty { .. }
             | Error::Integer { .. }
             | Error::Number { .. }
+            | Error::NoPalette { .. }
+            | Error::Palette { .. }
+            | Error::Colours { .. }
             | Error::Batch { .. }
             | Error::SamePath { .. }
             | Error::Input { .. } => 2,

@@ -5,7 +5,7 @@ use super::{
     location::has_ending,
     npy,
     output::{Format, Outputs},
-    palette,
+    palette::Colours,
     picture::encode,
     tensor::{self, Purpose, Tensor, TensorData},
 };
@@ -85,14 +85,20 @@ pub fn read_targets(path: &str) -> Result<Targets, Error> {
 /// The endings of a file name that labels can be read from.
 const ENDINGS: &str = ".npy, .png, .npz, .npz:NAME, .safetensors or .safetensors:NAME";
 
-/// Writes labels: to a `.npy` as they are, to a `.png` as indices into the Pascal VOC colour map, or in 16-bit grey.
+/// Writes labels: to a `.npy` as they are, to a `.png` as indices into a palette of `colours`, or in 16-bit grey.
 /// `shape` is `[H, W]` or `[N, H, W]`; a `.png` holds one image, so N must be 1 there.
 ///
 /// # Errors
 ///
 /// [`Error::Ending`] for another ending, [`Error::Batch`] for more than one image in a `.png`, [`Error::Length`] if the
 /// values are not as many as the shape has, and those of [`Outputs::write`].
-pub fn write_labels(outputs: &mut Outputs, path: &str, shape: &[usize], labels: LabelValues<'_>) -> Result<(), Error> {
+pub fn write_labels(
+    outputs: &mut Outputs,
+    path: &str,
+    shape: &[usize],
+    labels: LabelValues<'_>,
+    colours: &Colours,
+) -> Result<(), Error> {
     let count = match labels {
         LabelValues::U8(values) => values.len(),
         LabelValues::U16(values) => values.len(),
@@ -105,7 +111,7 @@ pub fn write_labels(outputs: &mut Outputs, path: &str, shape: &[usize], labels: 
         }),
         Format::Png => {
             let (height, width) = one_image(path, shape)?;
-            outputs.write(path, |writer| write_png(writer, width, height, labels))
+            outputs.write(path, |writer| write_png(writer, width, height, labels, colours))
         }
     }
 }
@@ -122,15 +128,18 @@ pub(super) fn one_image(path: &str, shape: &[usize]) -> Result<(usize, usize), E
     }
 }
 
-fn write_png(writer: &mut dyn Write, width: usize, height: usize, labels: LabelValues<'_>) -> io::Result<()> {
+fn write_png(
+    writer: &mut dyn Write,
+    width: usize,
+    height: usize,
+    labels: LabelValues<'_>,
+    colours: &Colours,
+) -> io::Result<()> {
     match labels {
-        LabelValues::U8(values) => {
-            let colours: Vec<u8> = (0..256).flat_map(palette::voc).collect();
-            encode(writer, width, height, values, |encoder| {
-                encoder.set_color(ColorType::Indexed);
-                encoder.set_palette(colours);
-            })
-        }
+        LabelValues::U8(values) => encode(writer, width, height, values, |encoder| {
+            encoder.set_color(ColorType::Indexed);
+            encoder.set_palette(colours.table());
+        }),
         LabelValues::U16(values) => {
             let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_be_bytes()).collect();
             encode(writer, width, height, &bytes, |encoder| {
@@ -217,6 +226,10 @@ mod tests {
         folder.path().join(name).to_str().unwrap().to_owned()
     }
 
+    fn voc() -> Colours {
+        Colours::new(None).unwrap()
+    }
+
     fn png(colour: ColorType, depth: BitDepth, width: usize, height: usize, data: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
         encode(&mut bytes, width, height, data, |encoder| {
@@ -239,7 +252,7 @@ mod tests {
     fn round_trip(name: &str, shape: &[usize], labels: LabelValues<'_>) -> LabelMap {
         let folder = tempdir().unwrap();
         let mut outputs = Outputs::new();
-        write_labels(&mut outputs, &at(&folder, name), shape, labels).unwrap();
+        write_labels(&mut outputs, &at(&folder, name), shape, labels, &voc()).unwrap();
         outputs.commit().unwrap();
         read_labels(&at(&folder, name)).unwrap()
     }
@@ -325,11 +338,14 @@ mod tests {
     }
 
     #[test]
-    fn written_with_the_colours_of_pascal_voc() {
-        let mut bytes = Vec::new();
-        write_png(&mut bytes, 2, 1, LabelValues::U8(&[15, 255])).unwrap();
-        let picture = image::load_from_memory(&bytes).unwrap().to_rgb8();
-        assert_eq!(picture.into_raw(), [192, 128, 128, 224, 224, 192]);
+    fn written_with_the_colours_of_a_palette() {
+        let written = |colours: &Colours, labels: &[u8]| {
+            let mut bytes = Vec::new();
+            write_png(&mut bytes, 2, 1, LabelValues::U8(labels), colours).unwrap();
+            image::load_from_memory(&bytes).unwrap().to_rgb8().into_raw()
+        };
+        assert_eq!(written(&voc(), &[15, 255]), [192, 128, 128, 224, 224, 192]);
+        assert_eq!(written(&Colours::new(Some("cityscapes")).unwrap(), &[18, 1]), [119, 11, 32, 244, 35, 232]);
     }
 
     #[test]
@@ -337,7 +353,8 @@ mod tests {
         let folder = tempdir().unwrap();
         let mut outputs = Outputs::new();
         let mut message = |name: &str, shape: &[usize]| {
-            let error = write_labels(&mut outputs, &at(&folder, name), shape, LabelValues::U8(&[0; 6])).unwrap_err();
+            let labels = LabelValues::U8(&[0; 6]);
+            let error = write_labels(&mut outputs, &at(&folder, name), shape, labels, &voc()).unwrap_err();
             error.to_string().replace(&at(&folder, name), "FILE")
         };
         assert_eq!(

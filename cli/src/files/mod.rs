@@ -9,12 +9,14 @@ pub mod error;
 pub mod labels;
 pub mod logits;
 pub mod output;
+pub mod overlay;
 pub mod palette;
 pub mod picture;
 pub mod scores;
 pub mod tensor;
 
 mod array;
+mod legend;
 mod location;
 mod npy;
 mod npz;
