@@ -1,4 +1,5 @@
-//! Device times of every operator: `cargo bench`, or `cargo bench -- softmax` for the lines with that word.
+//! Device times of every operator: `cargo bench -p seghead`, or `cargo bench -p seghead -- softmax` for the lines with
+//! that word.
 //!
 //! Each line: the milliseconds of one submission with one dispatch, minimum and median of several, without upload and
 //! read-back; the gigabytes a second of the median, input and output counted once; and the milliseconds that making the

@@ -37,7 +37,7 @@ package() {
             missing=1
         fi
     done
-    if grep -vE '^(src/.*\.rs|shaders/.*\.wgsl|examples/.*\.rs|README\.md|CHANGELOG\.md|LICENSE-(APACHE|MIT)|Cargo\.(toml|toml\.orig|lock)|\.cargo_vcs_info\.json)$' <<<"$listing"; then
+    if grep -vE '^(src/.*\.rs|shaders/.*\.wgsl|examples/[^/]*\.rs|README\.md|CHANGELOG\.md|LICENSE-(APACHE|MIT)|Cargo\.(toml|toml\.orig|lock)|\.cargo_vcs_info\.json)$' <<<"$listing"; then
         echo "in the package without need: the files above" >&2
         missing=1
     fi
@@ -45,19 +45,22 @@ package() {
 }
 
 step format cargo fmt --all --check
-step clippy cargo clippy --workspace --all-targets --locked -- -D warnings
-step test cargo test --workspace --locked
+step clippy cargo clippy --all-targets --locked -- -D warnings
+step test cargo test --locked
 step doctor cargo run --quiet --locked -p seghead-cli -- doctor
 
 # OpenGL is tested where there is an adapter for it: Mesa's, on Linux. One thread, for wgpu takes it for a deadlock
 # where one waits long for another's use of the context.
 opengl() { WGPU_BACKEND=gl "$@"; }
 if opengl cargo run --quiet --locked -p seghead-cli -- adapters >/dev/null 2>&1; then
-    step "test (OpenGL)" opengl cargo test --workspace --locked -- --test-threads=1
+    step "test (OpenGL)" opengl cargo test --locked -- --test-threads=1
     step "doctor (OpenGL)" opengl cargo run --quiet --locked -p seghead-cli -- doctor
 else
     echo "==> no OpenGL adapter here (Debian, Ubuntu: libegl1 libgl1-mesa-dri): its tests are left out"
 fi
-step doc env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+step doc env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked
 step package package
+# Not among the default members, which the steps above are about: its dependencies take minutes to compile.
+step "clippy (examples/onnx)" cargo clippy -p seghead-onnx --all-targets --locked -- -D warnings
+step "test (examples/onnx)" cargo test -p seghead-onnx --locked
 echo "check.sh: all passed"

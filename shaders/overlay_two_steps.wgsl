@@ -36,7 +36,8 @@ fn outlined(row: u32, column: u32, own: vec4<u32>) -> vec4<bool> {
   return found;
 }
 
-// Behind the last pixel of a row its class goes on. Which of four pixels from `column` on have a class other than that of a pixel in column `x`, which is near enough.
+// Which of four pixels from `column` on have another class than a pixel in column `x`, which is near enough. Behind the last
+// pixel of a row its class goes on.
 fn differs(own: vec4<u32>, column: u32, x_class: u32, x: u32) -> vec4<bool> {
   let distance = abs(vec4(i32(x)) - (vec4(i32(column)) + vec4(0, 1, 2, 3)));
   return (distance <= vec4(i32(params.outline))) & (own != vec4(x_class));
