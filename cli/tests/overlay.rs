@@ -7,7 +7,7 @@ mod common;
 use std::fs;
 
 use common::*;
-use seghead::{Blend, Palette};
+use seghead::{Blend, Overlay, Palette, Resize, reference};
 use tempfile::TempDir;
 
 const WIDTH: usize = 24;
@@ -83,6 +83,33 @@ fn what_is_uncertain_and_outlined() {
     overlay(&folder, &["--threshold", "1", "--labels", "l.npy"]);
     let labels = read(&folder, "l.npy").1;
     assert!(labels.iter().enumerate().all(|(i, &label)| label == u8::from(i % WIDTH >= 12)));
+}
+
+/// What the command paints on the host is what [`Overlay`] paints on the GPU, by their common reference.
+#[test]
+fn the_overlay_is_that_of_the_library() {
+    let folder = TempDir::new().unwrap();
+    let (shape, size) = (seghead::Logits::chw(5, 6, 7).unwrap(), [31, 25]);
+    let data: Vec<f32> = (0..shape.len()).map(|i| (i.wrapping_mul(2_654_435_761) >> 20) as f32 / 500.0).collect();
+    floats(&folder, "x.npy", "(5, 6, 7)", &data);
+    let photo: Vec<[u8; 4]> =
+        (0..size[0] * size[1]).map(|i| [i, i * 3, i * 7, 255].map(|value: u32| (value % 256) as u8)).collect();
+    let rgb: Vec<u8> = photo.iter().flat_map(|pixel| pixel[..3].to_vec()).collect();
+    image::RgbImage::from_raw(size[0], size[1], rgb).unwrap().save(folder.path().join("photo.png")).unwrap();
+    let plain = || Overlay::new(Palette::cityscapes());
+    for (arguments, operator) in [
+        (&["--alpha", "0.3"][..], plain().alpha(0.3)),
+        (&["--threshold", "0.7", "--outline", "2"], plain().threshold(0.7).outline(2)),
+        (
+            &["--blend", "linear", "--resize", "align-corners"],
+            plain().blend(Blend::Linear).resize(Resize::AlignCorners),
+        ),
+    ] {
+        let expected = reference::overlay(&operator, &shape, &data, Some(&photo), size[1], size[0]).unwrap();
+        let expected: Vec<u8> = expected.iter().flat_map(|pixel| pixel[..3].to_vec()).collect();
+        let got = overlay(&folder, &[&["--palette", "cityscapes"], arguments].concat());
+        assert_eq!(got.into_raw(), expected, "{arguments:?}");
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use image::{ImageReader, RgbImage, imageops};
-use seghead::{Gpu, GpuOptions, Logits, Segment};
+use seghead::{Blend, Gpu, GpuOptions, Logits, Segment};
 use tract_onnx::prelude::*;
 
 #[cfg(test)]
@@ -64,7 +64,7 @@ fn run(args: &Args) -> Result<()> {
     for (pixel, label) in photo.pixels_mut().zip(found.labels.iter()) {
         if let Some(class) = label.checked_sub(1) {
             let colour = COLOURS[class as usize % COLOURS.len()];
-            pixel.0 = std::array::from_fn(|i| pixel.0[i].midpoint(colour[i]));
+            pixel.0 = Blend::Straight.mix(pixel.0, colour, 128);
         }
     }
     photo.save_with_format(&args.output, image::ImageFormat::Png).with_context(|| args.output.display().to_string())?;

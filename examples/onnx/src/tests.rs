@@ -20,6 +20,11 @@ fn halves(path: &str) -> Vec<half::f16> {
     bytes[header..].chunks_exact(2).map(|pair| half::f16::from_le_bytes([pair[0], pair[1]])).collect()
 }
 
+/// Half photo and half colour, in 255ths.
+fn half(photo: u8, colour: u8) -> u8 {
+    ((u32::from(photo) * 127 + u32::from(colour) * 128 + 127) / 255) as u8
+}
+
 #[test]
 fn logits_of_the_sample() {
     let (logits, data) = sample();
@@ -60,7 +65,7 @@ fn overlay_of_another_size() {
     let truth = imageops::resize(&truth(), width, height, imageops::FilterType::Nearest);
     let painted = |photo: &image::Rgb<u8>, label: u8| match label {
         0 => photo.0,
-        class => [0, 1, 2].map(|i| photo.0[i].midpoint(COLOURS[usize::from(class) - 1][i])),
+        class => [0, 1, 2].map(|i| half(photo.0[i], COLOURS[usize::from(class) - 1][i])),
     };
     let (mut right, mut counted) = (0, 0);
     for ((overlay, photo), truth) in overlay.pixels().zip(picture.pixels()).zip(truth.as_raw()) {
