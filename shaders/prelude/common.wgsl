@@ -155,6 +155,19 @@ fn times_infinity(p: vec4<f32>) -> vec4<f32> {
   return select(product, vec4(params.nan), (bits == vec4(0u)) | (bits > vec4(NOT_FINITE)));
 }
 
+// log(1 + t) for t in 0..=1, with a small relative error where t is small: 2 artanh s with s = t / (2 + t) ≤ 1 / 3,
+// whose series s + s³ / 3 + s⁵ / 5 + … ends where what is left is below 2⁻²⁵ of it.
+fn log_1p(t: vec4<f32>) -> vec4<f32> {
+  let s = t / (2.0 + t);
+  let q = s * s;
+  var series = 1.0 / 11.0 + q * (1.0 / 13.0);
+  series = 1.0 / 9.0 + q * series;
+  series = 1.0 / 7.0 + q * series;
+  series = 1.0 / 5.0 + q * series;
+  series = 1.0 / 3.0 + q * series;
+  return 2.0 * s * (1.0 + q * series);
+}
+
 // An integer that orders floats as PyTorch's argmax does: by value, subnormals too, −0 and +0 equal, NaN on top.
 fn order(x: f32) -> i32 {
   let bits = bitcast<i32>(x);
