@@ -96,6 +96,13 @@ pub enum Error {
         found: f32,
     },
 
+    /// An operator that works on probabilities was told not to make any.
+    #[error("activation of {what}: expected softmax or sigmoid, found none")]
+    NoActivation {
+        /// The operator.
+        what: &'static str,
+    },
+
     /// A binding is smaller than the shape asks for, or reaches beyond its buffer.
     #[error("buffer of {what}: {needed} bytes needed from offset {offset}, found {found}")]
     BufferTooSmall {

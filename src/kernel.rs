@@ -78,6 +78,9 @@ pub(crate) mod binding {
     pub const INSPECTION: Binding = write(6, "inspection record");
     pub const MASKS: Binding = write(3, "masks");
     pub const THRESHOLDS: Binding = read(4, "thresholds");
+    pub const STATE: Binding = write(5, "state");
+    pub const WEIGHT_OUT: Binding = write(6, "weight of the past");
+    pub const WEIGHT_IN: Binding = read(6, "weight of the past");
 }
 
 /// Every kernel of the library.
@@ -104,6 +107,9 @@ pub(crate) static KERNELS: &[&Kernel] = &[
     &ops::softmax::STATISTICS,
     &ops::softmax::APPLY,
     &ops::softmax::ROWS,
+    &ops::temporal_smoothing::SIGMOID,
+    &ops::temporal_smoothing::STATISTICS,
+    &ops::temporal_smoothing::APPLY,
     &ops::top_k::TOP_K,
     &window::COPY,
 ];

@@ -35,6 +35,7 @@ pub use ops::resize::Resize;
 pub use ops::segment::Segment;
 pub use ops::sigmoid::Sigmoid;
 pub use ops::softmax::{Axis, Softmax};
+pub use ops::temporal_smoothing::TemporalSmoothing;
 pub use ops::top_k::{TopClasses, TopK};
 pub use readback::Readback;
 pub use segmentation::{Labels, Outputs, Segmentation};

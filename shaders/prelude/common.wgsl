@@ -46,6 +46,7 @@ struct Params {
   lanes: u32,          // invocations that share the groups of an image
   record_word: u32,    // where in a record an axis has its counts
   tolerance: f32,      // how far from 1 a sum may be
+  blend: f32,          // how much of the frame before counts for each nat of a pixel's entropy
 }
 
 // In storage, not uniform: a uniform that bounds a loop makes lavapipe recompile at every dispatch.

@@ -52,8 +52,7 @@ pub(crate) struct Params {
     pub lanes: u32,
     pub record_word: u32,
     pub tolerance: f32,
-    /// To a multiple of 16 bytes, as the vectors of the shader have it.
-    pub padding: u32,
+    pub blend: f32,
 }
 
 impl Params {

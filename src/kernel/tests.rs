@@ -151,6 +151,7 @@ fn params_lie_where_the_shaders_look() {
         lanes,
         record_word,
         tolerance,
+        blend,
     ];
     // A vector is as many fields, one after another.
     for ((name, [first, last]), size) in vectors.into_iter().zip([4, 4, 4, 2, 2]) {

@@ -12,4 +12,5 @@ pub(crate) mod resize;
 pub(crate) mod segment;
 pub(crate) mod sigmoid;
 pub(crate) mod softmax;
+pub(crate) mod temporal_smoothing;
 pub(crate) mod top_k;
