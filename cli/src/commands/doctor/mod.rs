@@ -19,6 +19,7 @@ mod segment;
 mod sigmoid;
 mod soft_targets;
 mod softmax;
+mod temporal_smoothing;
 mod top_k;
 mod windows;
 
@@ -51,6 +52,7 @@ fn cases() -> Cases {
         sigmoid::cases,
         soft_targets::cases,
         softmax::cases,
+        temporal_smoothing::cases,
         top_k::cases,
         windows::cases,
     ];
