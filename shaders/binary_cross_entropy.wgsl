@@ -72,19 +72,6 @@ fn losses_of(x: vec4<f32>, z: vec4<f32>, p: f32) -> vec4<f32> {
   return loss;
 }
 
-// log(1 + t) for t in 0..=1, with a small relative error where t is small: 2 artanh s with s = t / (2 + t) ≤ 1 / 3,
-// whose series s + s³ / 3 + s⁵ / 5 + … ends where what is left is below 2⁻²⁵ of it.
-fn log_1p(t: vec4<f32>) -> vec4<f32> {
-  let s = t / (2.0 + t);
-  let q = s * s;
-  var series = 1.0 / 11.0 + q * (1.0 / 13.0);
-  series = 1.0 / 9.0 + q * series;
-  series = 1.0 / 7.0 + q * series;
-  series = 1.0 / 5.0 + q * series;
-  series = 1.0 / 3.0 + q * series;
-  return 2.0 * s * (1.0 + q * series);
-}
-
 // A driver may take 1 + (p − 1) · z for (1 − z) + p · z, which is NaN where z is infinite.
 fn exact_weight(z: vec4<f32>, p: f32, weight: vec4<f32>) -> vec4<f32> {
   if POS_WEIGHT {

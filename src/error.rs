@@ -96,6 +96,13 @@ pub enum Error {
         found: f32,
     },
 
+    /// An operator that works on probabilities was told not to make any.
+    #[error("activation of {what}: expected softmax or sigmoid, found none")]
+    NoActivation {
+        /// The operator.
+        what: &'static str,
+    },
+
     /// A binding is smaller than the shape asks for, or reaches beyond its buffer.
     #[error("buffer of {what}: {needed} bytes needed from offset {offset}, found {found}")]
     BufferTooSmall {
@@ -216,13 +223,6 @@ pub enum Error {
         class: u32,
         /// The number of classes.
         classes: u32,
-    },
-
-    /// What is of probabilities was asked for without an activation.
-    #[error("activation of a {what}: expected softmax or sigmoid, found none")]
-    NoActivation {
-        /// What was asked for.
-        what: &'static str,
     },
 
     /// More classes of a pixel are asked for than there are or can be kept, or none.

@@ -102,6 +102,9 @@ pub(crate) mod binding {
     pub const PHOTO: Binding = texture(read(6, "photo"));
     pub const OVERLAY: Binding = texture(write(7, "overlay"));
     pub const MASK: Binding = write(3, "mask");
+    pub const STATE: Binding = write(5, "state");
+    pub const WEIGHT_OUT: Binding = write(6, "weight of the past");
+    pub const WEIGHT_IN: Binding = read(6, "weight of the past");
 }
 
 /// Every kernel of the library.
@@ -137,6 +140,9 @@ pub(crate) static KERNELS: &[&Kernel] = &[
     &ops::softmax::STATISTICS,
     &ops::softmax::APPLY,
     &ops::softmax::ROWS,
+    &ops::temporal_smoothing::SIGMOID,
+    &ops::temporal_smoothing::STATISTICS,
+    &ops::temporal_smoothing::APPLY,
     &ops::top_k::TOP_K,
     &window::COPY,
 ];

@@ -41,6 +41,7 @@ pub use ops::segment::Segment;
 pub use ops::sigmoid::Sigmoid;
 pub use ops::soft_mask::{SoftMask, TextureDispatch};
 pub use ops::softmax::{Axis, Softmax};
+pub use ops::temporal_smoothing::TemporalSmoothing;
 pub use ops::top_k::{TopClasses, TopK};
 pub use palette::Palette;
 pub use readback::Readback;

@@ -591,3 +591,83 @@ pub fn class_statistics(map: &Map, classes: u32, labels: &[u32], confidence: Opt
     }
     all
 }
+
+/// What [`temporal_smoothing`] makes of a frame.
+///
+/// ```
+/// use seghead::{Activation, Logits, reference};
+/// let (shape, x) = (Logits::chw(2, 1, 1)?, [0.0, 0.0]);
+/// let frame = reference::temporal_smoothing(&shape, &x, &[1.0, 0.0], Activation::Softmax, 1.0);
+/// assert_eq!(frame.probabilities, [1.0, 0.5]); // a class with a past and one without
+/// # Ok::<(), seghead::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Smoothed {
+    /// What the next frame takes, N × C × H × W whatever the order of the logits: s, at least 2⁻¹²⁶.
+    pub state: Vec<f64>,
+    /// s, as the logits lie.
+    pub probabilities: Vec<f64>,
+    /// The logits of s, as the logits lie.
+    pub logits: Vec<f64>,
+}
+
+/// One frame of [`TemporalSmoothing`](crate::TemporalSmoothing): `s = p + ratio · u · (s′ − p)` with the softmax or the
+/// sigmoid p, its uncertainty u, and s′ in `state`, N × C × H × W whatever the order of the logits. Where that is below
+/// 2⁻¹²⁶ or not finite, s = p.
+pub fn temporal_smoothing<T: Copy + Into<f64>, P: Copy + Into<f64>>(
+    logits: &Logits,
+    data: &[T],
+    state: &[P],
+    activation: Activation,
+    ratio: f64,
+) -> Smoothed {
+    let (classes, plane) = (logits.classes() as usize, logits.pixels() as usize);
+    let Ok(packed) = logits.resized(logits.images(), logits.height(), logits.width()) else {
+        return Smoothed::default();
+    };
+    let least = f64::from(f32::MIN_POSITIVE);
+    let kept = |s: f64| if s < least { least } else { s };
+    let zeros = vec![0.0; logits.map().pixels() * classes];
+    let mut result = Smoothed { state: zeros.clone(), probabilities: zeros.clone(), logits: zeros };
+    for (pixel, x) in pixels(logits, data).enumerate() {
+        let (softmax, of_pixel) = (softmax_of(&x), entropy_of(&x) / (classes.max(2) as f64).ln());
+        for (c, &x) in x.iter().enumerate() {
+            // With each probability the one of its opposite.
+            let (p, q, u) = match activation {
+                Activation::Sigmoid => {
+                    (1.0 / (1.0 + (-x).exp()), 1.0 / (1.0 + x.exp()), entropy_of(&[x, 0.0]) / 2f64.ln())
+                }
+                _ => (softmax[c], 1.0 - softmax[c], of_pixel),
+            };
+            let at = (pixel / plane * classes + c) * plane + pixel % plane;
+            let before: f64 = state[at].into();
+            let weight = if before >= least && before.is_finite() { ratio * u } else { 0.0 };
+            let mix = |p: f64, before: f64| if weight == 0.0 { p } else { p + weight * (before - p) };
+            let (s, opposite) = (mix(p, before), mix(q, 1.0 - before));
+            result.state[at] = kept(s);
+            let at = index(&packed, pixel, c);
+            result.probabilities[at] = s;
+            result.logits[at] = match activation {
+                Activation::Sigmoid => kept(s).ln() - kept(opposite).ln(),
+                _ => kept(s).ln(),
+            };
+        }
+    }
+    result
+}
+
+/// The entropy of a softmax, −Σ p ln p, which `1 + R` would round away where all but one of the classes are unlikely: R
+/// is what the exponentials of the others sum to.
+fn entropy_of(values: &[f64]) -> f64 {
+    let maximum = maximum(values);
+    let first = values.iter().position(|&x| x == maximum);
+    let (mut rest, mut moment) = (0.0, 0.0);
+    for (c, x) in values.iter().enumerate() {
+        let e = (x - maximum).exp();
+        if Some(c) != first && e != 0.0 {
+            rest += e;
+            moment += (x - maximum) * e;
+        }
+    }
+    f64::ln_1p(rest) - moment / (1.0 + rest)
+}

@@ -137,7 +137,7 @@ fn bad_use() {
     };
     assert_eq!(error(SoftMask::new(8, 8, 3)), "class: expected one below 3, found 3");
     let found = error(SoftMask::new(8, 8, 0).activation(Activation::None));
-    assert_eq!(found, "activation of a soft mask: expected softmax or sigmoid, found none");
+    assert_eq!(found, "activation of soft mask: expected softmax or sigmoid, found none");
     assert_eq!(error(SoftMask::new(8, 9, 0)), "buffer of mask: 96 bytes needed from offset 0, found 64");
     assert_eq!(error(SoftMask::new(0, 9, 0)), "height: expected at least 1, found 0");
 

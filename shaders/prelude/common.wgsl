@@ -50,6 +50,7 @@ struct Params {
   threshold: f32,      // the least score of a pixel that is sure of its class
   outline: u32,        // how far from another class, in rows and columns, a pixel is on an outline
   has_photo: u32,      // whether there is a photo that colours go over
+  past_weight: f32,    // how much of the frame before counts for each nat of a pixel's entropy
 }
 
 // In storage, not uniform: a uniform that bounds a loop makes lavapipe recompile at every dispatch.
@@ -157,6 +158,19 @@ fn times_infinity(p: vec4<f32>) -> vec4<f32> {
   let negative = bitcast<vec4<u32>>(p) != bits;
   let product = select(vec4(params.infinity), vec4(-params.infinity), negative);
   return select(product, vec4(params.nan), (bits == vec4(0u)) | (bits > vec4(NOT_FINITE)));
+}
+
+// log(1 + t) for t in 0..=1, with a small relative error where t is small: 2 artanh s with s = t / (2 + t) ≤ 1 / 3,
+// whose series s + s³ / 3 + s⁵ / 5 + … ends where what is left is below 2⁻²⁵ of it.
+fn log_1p(t: vec4<f32>) -> vec4<f32> {
+  let s = t / (2.0 + t);
+  let q = s * s;
+  var series = 1.0 / 11.0 + q * (1.0 / 13.0);
+  series = 1.0 / 9.0 + q * series;
+  series = 1.0 / 7.0 + q * series;
+  series = 1.0 / 5.0 + q * series;
+  series = 1.0 / 3.0 + q * series;
+  return 2.0 * s * (1.0 + q * series);
 }
 
 // An integer that orders floats as PyTorch's argmax does: by value, subnormals too, −0 and +0 equal, NaN on top.

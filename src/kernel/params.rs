@@ -56,8 +56,7 @@ pub(crate) struct Params {
     pub threshold: f32,
     pub outline: u32,
     pub has_photo: u32,
-    /// To a multiple of 16 bytes, as the vectors of the shader have it.
-    pub padding: u32,
+    pub past_weight: f32,
 }
 
 impl Params {

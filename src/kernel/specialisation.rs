@@ -172,7 +172,7 @@ pub(crate) struct Specialisation {
     pub taps: u32,
     /// How many classes of a pixel are kept, best first.
     pub top_k: u32,
-    /// Whether their probabilities are written too.
+    /// Whether probabilities are written: those of the classes that are kept too, or instead of logits.
     pub probabilities: bool,
     /// Whether the logit of one class of every pixel is wanted.
     pub chosen_class: bool,

@@ -155,6 +155,7 @@ fn params_lie_where_the_shaders_look() {
         threshold,
         outline,
         has_photo,
+        past_weight,
     ];
     // A vector is as many fields, one after another.
     for ((name, [first, last]), size) in vectors.into_iter().zip([4, 4, 4, 2, 2]) {

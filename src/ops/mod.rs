@@ -15,5 +15,6 @@ pub(crate) mod segment;
 pub(crate) mod sigmoid;
 pub(crate) mod soft_mask;
 pub(crate) mod softmax;
+pub(crate) mod temporal_smoothing;
 pub(crate) mod top_k;
 pub(crate) mod upsample;

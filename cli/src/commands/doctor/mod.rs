@@ -22,6 +22,7 @@ mod sigmoid;
 mod soft_mask;
 mod soft_targets;
 mod softmax;
+mod temporal_smoothing;
 mod top_k;
 mod windows;
 
@@ -57,6 +58,7 @@ fn cases() -> Cases {
         soft_mask::cases,
         soft_targets::cases,
         softmax::cases,
+        temporal_smoothing::cases,
         top_k::cases,
         windows::cases,
     ];
