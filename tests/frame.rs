@@ -7,10 +7,21 @@ mod common;
 
 use common::*;
 use seghead::wgpu::{self, BufferUsages, TextureFormat, TextureUsages};
-use seghead::{Logits, Outputs, Overlay, Palette, Segment, SoftMask, reference};
+use seghead::{
+    ClassRecord, ClassStatistics, Gpu, LabelType, Logits, Outputs, Overlay, Palette, Readback, Segment, SoftMask,
+    reference,
+};
 
 const FRAMES: u64 = 10;
 const SIZE: [u32; 2] = [61, 47];
+
+fn read(gpu: &Gpu, buffer: &wgpu::Buffer) -> Vec<u8> {
+    let mut readback = Readback::new(gpu, buffer.size()).unwrap();
+    let mut encoder = gpu.device().create_command_encoder(&Default::default());
+    readback.record(&mut encoder, buffer.as_entire_buffer_binding()).unwrap();
+    gpu.queue().submit([encoder.finish()]);
+    readback.read_blocking(gpu, <[u8]>::to_vec).unwrap()
+}
 
 #[test]
 fn ten_frames_of_an_application() {
@@ -28,6 +39,8 @@ fn ten_frames_of_an_application() {
     let segment = Segment::new(height, width);
     let map = segment.map(&shape).unwrap();
     let labels = output(gpu, map.bytes(8));
+    let statistics = ClassStatistics::new(5);
+    let records = output(gpu, statistics.bytes(&map));
 
     // All that is made, before the first frame.
     let overlay = Overlay::new(Palette::voc()).alpha(0.6).hidden([0]);
@@ -37,6 +50,16 @@ fn ten_frames_of_an_application() {
         overlay.dispatch(gpu, &shape, from(), Some(&photo), &plain).unwrap(),
         outlines.dispatch(gpu, &shape, from(), Some(&photo), &outlined).unwrap(),
         segment.dispatch(gpu, &shape, from(), Outputs::labels(labels.as_entire_buffer_binding())).unwrap(),
+        statistics
+            .dispatch(
+                gpu,
+                &map,
+                labels.as_entire_buffer_binding(),
+                LabelType::U8,
+                None,
+                records.as_entire_buffer_binding(),
+            )
+            .unwrap(),
     ];
     let masked = blur.dispatch_to_texture(gpu, &shape, from(), &mask).unwrap();
 
@@ -59,10 +82,18 @@ fn ten_frames_of_an_application() {
             assert!(read_texture(gpu, got, 4) == expected.as_flattened(), "frame {frame}, {operator:?}");
         }
         let (expected, _) = reference::segment(&shape, &data, height, width, Default::default()).unwrap();
-        let mut recorder = Recorder::new(gpu);
-        recorder.record(&drawn[2], &[&labels]);
-        let got: Vec<u8> = unpad_map(&map, &recorder.finish().next().unwrap());
-        assert!(got.iter().map(|&label| u32::from(label)).eq(expected), "frame {frame}");
+        let got: Vec<u8> = unpad_map(&map, &read(gpu, &labels));
+        assert!(got.iter().map(|&label| u32::from(label)).eq(expected.iter().copied()), "frame {frame}");
+        let totals = reference::class_statistics(&map, 5, &expected, None);
+        let found: Vec<ClassRecord> = bytemuck::pod_collect_to_vec(&read(gpu, &records));
+        for (found, totals) in found.iter().zip(totals) {
+            assert_eq!(u64::from(found.pixels), totals.pixels, "frame {frame}");
+            assert_eq!(found.bounding_box().ok(), totals.bounding_box, "frame {frame}");
+            if totals.pixels > 0 {
+                let centroid = [totals.row_sum, totals.column_sum].map(|sum| sum as f64 / totals.pixels as f64);
+                assert_eq!(found.centroid().unwrap(), centroid, "frame {frame}");
+            }
+        }
         let p = reference::soft_mask(&blur, &shape, &data).unwrap();
         // Half a level, and what f32 makes of the probability: see tests/soft_mask.rs.
         let close = |(&got, p): (&u8, &f64)| (f64::from(got) - 255.0 * p).abs() <= 0.5 + 255.0 * 700.0 * U;
