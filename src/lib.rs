@@ -36,7 +36,7 @@ pub use ops::segment::Segment;
 pub use ops::sigmoid::Sigmoid;
 pub use ops::softmax::{Axis, Softmax};
 pub use ops::top_k::{TopClasses, TopK};
-pub use readback::Readback;
+pub use readback::{Frame, Readback, ReadbackRing};
 pub use segmentation::{Labels, Outputs, Segmentation};
 
 pub use wgpu;
