@@ -8,6 +8,7 @@ mod host;
 mod input;
 mod inspection;
 mod kernel;
+mod limits;
 mod logits;
 mod map;
 mod ops;
