@@ -202,6 +202,42 @@ fn what_is_never_submitted_gives_its_slot_back() {
     assert_eq!(numbers, [4]);
 }
 
+/// From an offset, and no more than the ring was made for.
+#[test]
+fn a_range_of_a_buffer() {
+    let gpu = app();
+    let from = source(&gpu, 256);
+    let all: Vec<u8> = (0..=255).collect();
+    gpu.queue().write_buffer(&from, 0, &all);
+    let mut ring = ReadbackRing::new(&gpu, 8, 2).unwrap();
+    for offset in [4, 128, 248] {
+        let range = BufferBinding { buffer: &from, offset, size: None };
+        let mut encoder = encoder(&gpu);
+        ring.record(&mut encoder, range).unwrap();
+        gpu.queue().submit([encoder.finish()]);
+        gpu.wait().unwrap();
+        assert_eq!(ring.try_read().unwrap().unwrap().to_vec(), all[offset as usize..][..8]);
+    }
+}
+
+/// A frame that is leaked costs its slot, and nothing else.
+#[test]
+fn a_leaked_frame() {
+    let gpu = app();
+    let from = source(&gpu, 64);
+    let mut ring = ReadbackRing::new(&gpu, 64, 2).unwrap();
+    frame(&gpu, &mut ring, &from, &content(0));
+    gpu.wait().unwrap();
+    std::mem::forget(ring.try_read().unwrap().unwrap());
+    let mut numbers = Vec::new();
+    for number in 1..4 {
+        assert_eq!(frame(&gpu, &mut ring, &from, &content(number)), Some(number));
+        gpu.wait().unwrap();
+        arrived(&mut ring, content, &mut numbers);
+    }
+    assert_eq!(numbers, [1, 2, 3]);
+}
+
 /// While a frame is looked at, its slot is taken; afterwards it is free.
 #[test]
 fn a_frame_frees_its_slot() {
@@ -263,17 +299,21 @@ fn the_padding_of_a_map_is_hidden() {
     assert_eq!(seghead::Labels::U8(labels), expected.labels);
     assert_eq!(Some(scores), expected.confidence);
 
-    let shape = Logits::nchw(3, 3, 3, 5).unwrap();
-    let data = Random::new(2).logits(&shape);
-    let input = upload(&gpu, &shape, &data);
-    let map = shape.map();
-    assert_eq!((map.row_stride(), map.image_stride()), (5, 16));
-    let (labels, _) = run(&shape, map, &|labels, scores, encoder| {
-        let outputs = Outputs::labels(labels.as_entire_buffer_binding()).confidence(scores.as_entire_buffer_binding());
-        Argmax::new().dispatch(&gpu, &shape, input.as_entire_buffer_binding(), outputs).unwrap().record(encoder);
-    });
-    let expected: Vec<_> = reference::argmax(&shape, &data).into_iter().map(|label| label as u8).collect();
-    assert_eq!(labels, expected);
+    // Less than a row of padding behind an image, and a whole one.
+    for (width, image_stride) in [(5, 16), (1, 4)] {
+        let shape = Logits::nchw(3, 3, 3, width).unwrap();
+        let data = Random::new(2).logits(&shape);
+        let input = upload(&gpu, &shape, &data);
+        let map = shape.map();
+        assert_eq!((map.row_stride(), map.image_stride()), (width, image_stride));
+        let (labels, _) = run(&shape, map, &|labels, scores, encoder| {
+            let outputs =
+                Outputs::labels(labels.as_entire_buffer_binding()).confidence(scores.as_entire_buffer_binding());
+            Argmax::new().dispatch(&gpu, &shape, input.as_entire_buffer_binding(), outputs).unwrap().record(encoder);
+        });
+        let expected: Vec<_> = reference::argmax(&shape, &data).into_iter().map(|label| label as u8).collect();
+        assert_eq!(labels, expected);
+    }
 }
 
 fn texture(gpu: &Gpu, format: TextureFormat, size: [u32; 3], usage: TextureUsages) -> Texture {

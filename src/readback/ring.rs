@@ -82,8 +82,10 @@ mod state {
     pub const UNDER_WAY: u8 = 1;
     /// Mapped.
     pub const ARRIVED: u8 = 2;
+    /// Mapped and looked at. A frame that is leaked, and not dropped, keeps its slot.
+    pub const LENT: u8 = 3;
     /// Could not be mapped: the device is gone.
-    pub const FAILED: u8 = 3;
+    pub const FAILED: u8 = 4;
 }
 
 impl ReadbackRing {
@@ -270,6 +272,7 @@ impl ReadbackRing {
         let Some(newest) = self.newest() else { return Ok(None) };
         let slot = &self.slots[newest];
         self.wanted = slot.number + 1;
+        slot.state.store(state::LENT, Ordering::Relaxed);
         let slot = Mapped(slot);
         Ok(Some(Frame { view: slot.0.staging.get_mapped_range(..)?, rows: self.rows, slot }))
     }
