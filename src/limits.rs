@@ -121,6 +121,9 @@ mod tests {
         assert_eq!(raised(2048 * MIB, 2048 * MIB, &many), (304 * MIB, 304 * MIB));
         assert_eq!(raised(128 * MIB, 2048 * MIB, &many), (128 * MIB, 304 * MIB));
         assert_eq!(raised(200 * MIB, 256 * MIB, &many), (200 * MIB, 256 * MIB));
+        // 152 MiB of halves with gaps between the rows, 304 of f32.
+        let apart = wide.with_row_stride(4096)?.f16();
+        assert_eq!(raised(2048 * MIB, 2048 * MIB, &apart), (304 * MIB, 304 * MIB));
         // Planes of a map are padded, those of the logits need not be.
         assert_eq!(raised(2048 * MIB, 2048 * MIB, &Logits::nchw(32 << 20, 2, 1, 1)?), (1024 * MIB, 1024 * MIB));
 
