@@ -138,6 +138,15 @@ pub enum Error {
         found: BufferUsages,
     },
 
+    /// A ring of staging buffers cannot read back from this texture or buffer.
+    #[error("read-back source: expected {expected}, found {found}")]
+    Source {
+        /// What can be read back, in words.
+        expected: String,
+        /// What was given, in words.
+        found: String,
+    },
+
     /// A buffer that is written is also read by the same dispatch, or written twice in overlapping ranges.
     ///
     /// WebGPU tracks whole buffers: a dispatch cannot read one range of a buffer and write another.

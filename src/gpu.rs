@@ -143,7 +143,9 @@ impl Gpu {
 
     /// Takes the device and the queue of an application.
     ///
-    /// Any device with WebGPU's default limits will do. Nothing is created on it before an operator is.
+    /// Any device with WebGPU's default limits will do; [`required_limits`](Self::required_limits) tells which are
+    /// needed, [`recommended_limits`](Self::recommended_limits) which to request. Nothing is created on the device
+    /// before an operator is.
     ///
     /// ```no_run
     /// # fn app(device: seghead::wgpu::Device, queue: seghead::wgpu::Queue) {

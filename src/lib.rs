@@ -9,6 +9,7 @@ mod host;
 mod input;
 mod inspection;
 mod kernel;
+mod limits;
 mod logits;
 mod map;
 mod ops;
@@ -44,7 +45,7 @@ pub use ops::softmax::{Axis, Softmax};
 pub use ops::temporal_smoothing::TemporalSmoothing;
 pub use ops::top_k::{TopClasses, TopK};
 pub use palette::Palette;
-pub use readback::Readback;
+pub use readback::{Frame, Readback, ReadbackRing};
 pub use segmentation::{Labels, Outputs, Segmentation};
 
 pub use wgpu;

@@ -1,10 +1,15 @@
+mod ring;
+
 use futures_intrusive::channel::shared::{OneshotReceiver, oneshot_channel};
 use wgpu::{BufferAsyncError, BufferBinding, BufferUsages, MapMode};
 
 use crate::host::create_buffer;
 use crate::{Error, Gpu};
 
-/// A staging buffer to read results back through: record a copy, submit, await the bytes.
+pub use ring::{Frame, ReadbackRing};
+
+/// A staging buffer to read results back through: record a copy, submit, await the bytes. For a frame loop that must
+/// not wait there is [`ReadbackRing`].
 ///
 /// Nothing here blocks or polls but [`read_blocking`](Self::read_blocking): the future of [`read`](Self::read)
 /// resolves when whoever owns the device polls it, as any program with a frame loop does
@@ -63,17 +68,7 @@ impl Readback {
         offset: u64,
         bytes: u64,
     ) -> Result<(), Error> {
-        let what = "read-back source";
-        let usage = source.buffer.usage();
-        if !usage.contains(BufferUsages::COPY_SRC) {
-            return Err(Error::Usage { what, needed: BufferUsages::COPY_SRC, found: usage });
-        }
-        check_multiple_of_4(what, source.offset)?;
-        let behind = source.buffer.size().saturating_sub(source.offset);
-        let found = source.size.map_or(behind, |size| behind.min(size.get()));
-        if found < bytes {
-            return Err(Error::BufferTooSmall { what, offset: source.offset, needed: bytes, found });
-        }
+        check_source(&source, bytes)?;
         encoder.copy_buffer_to_buffer(source.buffer, source.offset, &self.staging, offset, bytes);
         Ok(())
     }
@@ -140,4 +135,20 @@ fn check_multiple_of_4(what: &'static str, offset: u64) -> Result<(), Error> {
     } else {
         Err(Error::Misaligned { what, offset, alignment: wgpu::COPY_BUFFER_ALIGNMENT })
     }
+}
+
+/// Checks that `bytes` can be copied from `source`.
+fn check_source(source: &BufferBinding<'_>, bytes: u64) -> Result<(), Error> {
+    let what = "read-back source";
+    let usage = source.buffer.usage();
+    if !usage.contains(BufferUsages::COPY_SRC) {
+        return Err(Error::Usage { what, needed: BufferUsages::COPY_SRC, found: usage });
+    }
+    check_multiple_of_4(what, source.offset)?;
+    let behind = source.buffer.size().saturating_sub(source.offset);
+    let found = source.size.map_or(behind, |size| behind.min(size.get()));
+    if found < bytes {
+        return Err(Error::BufferTooSmall { what, offset: source.offset, needed: bytes, found });
+    }
+    Ok(())
 }
