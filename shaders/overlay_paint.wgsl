@@ -4,42 +4,42 @@
 // All that is stored is computed in levels of 0..=255: the same integers on every adapter, which a texture of eight bits
 // holds exactly.
 //
-// colours: [C + 1] of r | g << 8 | b << 16 and alpha | visible << 8, the last one for pixels that are not sure enough;
-// photo, picture: [out_height, out_width]
+// colours: [2, C] of r | g << 8 | b << 16 and alpha | visible << 8, of pixels that are sure of their class and of those
+// that are not; photo, picture: [out_height, out_width]
 
 @group(0) @binding(2) var<storage, read> colours: array<vec2<u32>>;
 @group(0) @binding(6) var photo: texture_2d<f32>;
 @group(0) @binding(7) var picture: texture_storage_2d<rgba8unorm, write>;
 
-// Behind the last pixel of a row there is nothing, and nothing is stored.
+// Four pixels of a row. Behind its last one there is nothing, and nothing is stored.
 fn paint_row(row: u32, column: u32, found: vec4<u32>, outline: vec4<bool>) {
-  paint_pixel(row, column, found.x, outline.x);
-  paint_pixel(row, column + 1u, found.y, outline.y);
-  paint_pixel(row, column + 2u, found.z, outline.z);
-  paint_pixel(row, column + 3u, found.w, outline.w);
+  // Read before anything is stored, or they would be read again for every pixel.
+  let unsure = select(vec4(0u), vec4(class_count()), (found >= vec4(UNCERTAIN)) & !outline);
+  let entries = (found & vec4(~UNCERTAIN)) + unsure;
+  let has_photo = params.has_photo;
+  let a = paint(vec2(column, row), colours[entries.x], outline.x, has_photo);
+  let b = paint(vec2(column + 1u, row), colours[entries.y], outline.y, has_photo);
+  let c = paint(vec2(column + 2u, row), colours[entries.z], outline.z, has_photo);
+  let d = paint(vec2(column + 3u, row), colours[entries.w], outline.w, has_photo);
+  textureStore(picture, vec2(column, row), a);
+  textureStore(picture, vec2(column + 1u, row), b);
+  textureStore(picture, vec2(column + 2u, row), c);
+  textureStore(picture, vec2(column + 3u, row), d);
 }
 
-fn paint_pixel(row: u32, column: u32, found: u32, outline: bool) {
-  let of_class = colours[found & ~UNCERTAIN];
-  let visible = of_class.y > 255u;
-  var colour = of_class;
-  if outline {
-    colour.y = 255u;
-  } else if found >= UNCERTAIN {
-    colour = colours[class_count()];
-  }
-  let alpha = select(0u, colour.y & 255u, visible);
-  let rgb = (vec3(colour.x) >> vec3(0u, 8u, 16u)) & vec3(255u);
-  let at = vec2(column, row);
-  let there = textureLoad(photo, at * params.has_photo, 0);
+// A pixel of the result, as the texture stores it.
+fn paint(at: vec2<u32>, entry: vec2<u32>, outline: bool, has_photo: u32) -> vec4<f32> {
+  let opacity = select(entry.y & 255u, 255u, outline);
+  let alpha = select(0u, opacity, entry.y > 255u);
+  let rgb = (vec3(entry.x) >> vec3(0u, 8u, 16u)) & vec3(255u);
+  let there = textureLoad(photo, at * has_photo, 0);
   var below = there.rgb;
   if DECODED_PHOTO {
     below = encode(below);
   }
   let mixed = vec4(vec3<f32>(mix_levels(levels(below), rgb, alpha)) / 255.0, there.a);
-  // One store for both cases: software adapters walk both ways of a branch, and stores cost them most of this.
   let alone = vec4(vec3<f32>(rgb), f32(alpha)) / 255.0;
-  textureStore(picture, at, select(alone, mixed, params.has_photo != 0u));
+  return select(alone, mixed, has_photo != 0u);
 }
 
 // `alpha` of 255 parts of a colour, the rest of what is below it, in levels.

@@ -6,7 +6,7 @@
 @group(0) @binding(3) var<storage, read> classes: array<vec4<u32>>;
 
 @compute @workgroup_size(WORKGROUP)
-fn paint(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+fn paint_all(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let group = invocation(workgroup, local);
   if group >= group_count() {
     return;

@@ -58,7 +58,7 @@ pub(crate) static PAINT: Kernel = Kernel {
         include_str!("../../shaders/overlay_paint.wgsl"),
         include_str!("../../shaders/overlay_two_steps.wgsl")
     ),
-    entry: "paint",
+    entry: "paint_all",
     class_walks: 1,
     bindings: &[binding::CLASSES_IN, binding::COLOURS, binding::PHOTO, binding::OVERLAY],
     specialisations: |_| {
@@ -305,16 +305,14 @@ impl Overlay {
         self.threshold.filter(|_| self.activation != Activation::None)
     }
 
-    /// What `shaders/overlay_paint.wgsl` looks colours up in.
+    /// What `shaders/overlay_paint.wgsl` looks colours up in: of pixels that are sure of their class, and of those that are
+    /// not.
     fn table(&self, classes: u32) -> Vec<[u32; 2]> {
-        let alpha = self.alpha_level();
-        let entry = |[r, g, b]: [u8; 3], visible: bool| {
-            [u32::from_le_bytes([r, g, b, 0]), u32::from(alpha) | u32::from(visible) << 8]
-        };
-        let colours = self.palette.colours().iter().zip(0..classes);
-        let mut table: Vec<_> = colours.map(|(&colour, class)| entry(colour, !self.hidden.contains(&class))).collect();
-        table.push(entry(self.uncertain_colour, true));
-        table
+        let alpha = u32::from(self.alpha_level());
+        let visible = |class: u32| u32::from(!self.hidden.contains(&class)) << 8;
+        let entry = |[r, g, b]: [u8; 3], class| [u32::from_le_bytes([r, g, b, 0]), alpha | visible(class)];
+        let sure = self.palette.colours().iter().zip(0..classes).map(|(&colour, class)| entry(colour, class));
+        sure.chain((0..classes).map(|class| entry(self.uncertain_colour, class))).collect()
     }
 
     fn alpha_level(&self) -> u8 {
