@@ -57,7 +57,7 @@ fn run() -> Result<()> {
     while let Some(argument) = arguments.next() {
         match (argument.as_str(), arguments.next()) {
             ("--keys", Some(keys)) => keys.chars().for_each(|key| app.options.press(key)),
-            ("--frames", Some(count)) => app.frames = count.parse()?,
+            ("--frames", Some(count)) => app.frames = count.parse().map_err(|error| format!("--frames: {error}"))?,
             ("--help", _) => {
                 println!("{HELP}");
                 return Ok(());
@@ -73,7 +73,7 @@ fn run() -> Result<()> {
 struct Options {
     view: View,
     hidden: [bool; 4],
-    alpha_tenths: u8,
+    alpha: f32,
     outline: u32,
     threshold: Option<f32>,
     activation: Activation,
@@ -92,7 +92,7 @@ impl Options {
     const START: Self = Self {
         view: View::Overlay,
         hidden: [true, false, false, false],
-        alpha_tenths: 5,
+        alpha: 0.5,
         outline: 0,
         threshold: None,
         activation: Activation::Softmax,
@@ -102,8 +102,8 @@ impl Options {
     fn press(&mut self, key: char) {
         match key.to_ascii_lowercase() {
             class @ '0'..='3' => self.hidden[class as usize - '0' as usize] ^= true,
-            '+' | '=' => self.alpha_tenths = (self.alpha_tenths + 1).min(10),
-            '-' => self.alpha_tenths = self.alpha_tenths.saturating_sub(1),
+            '+' | '=' => self.alpha = (self.alpha + 0.1).min(1.0),
+            '-' => self.alpha = (self.alpha - 0.1).max(0.0),
             'o' => self.outline = next([0, 1, 2, 4], self.outline),
             't' => self.threshold = next([None, Some(0.6), Some(0.9)], self.threshold),
             's' => self.activation = next([Activation::Softmax, Activation::Sigmoid], self.activation),
@@ -114,15 +114,10 @@ impl Options {
         }
     }
 
-    fn alpha(&self) -> f32 {
-        f32::from(self.alpha_tenths) / 10.0
-    }
-
     fn title(&self) -> String {
-        let Self { view, outline, activation, blend, .. } = self;
+        let Self { view, alpha, outline, activation, blend, .. } = self;
         let threshold = self.threshold.map_or("none".to_owned(), |threshold| threshold.to_string());
-        let alpha = self.alpha();
-        format!("{view:?}: {activation:?}, threshold {threshold}, alpha {alpha}, outline {outline}, blend {blend:?}")
+        format!("{view:?}: {activation:?}, threshold {threshold}, alpha {alpha:.1}, outline {outline}, blend {blend:?}")
     }
 }
 
@@ -137,7 +132,7 @@ fn network(output: &[f32], seconds: f32) -> Vec<f32> {
     let temperature = 1.5 - 0.5 * (0.9 * seconds).cos();
     let planes = output.chunks(output.len() / COLOURS.len()).zip([0.0, 1.6, 3.1, 4.7]);
     let moved = planes.flat_map(|(plane, phase)| {
-        let shift = (1.3 * seconds + phase).sin();
+        let shift = 0.8 * (1.3 * seconds + phase).sin();
         plane.iter().map(move |logit| (logit + shift) / temperature)
     });
     moved.collect()
@@ -173,11 +168,8 @@ impl Scene {
             mapped_at_creation: false,
         });
 
-        // The library reads and writes colours as they are stored. Where the surface takes linear light and encodes it,
-        // the very same texels are sampled through another view, which decodes.
-        let (stored, decoded) = (TextureFormat::Rgba8Unorm, TextureFormat::Rgba8UnormSrgb);
-        let views = &[decoded];
-        let texture = |label, format: TextureFormat, view_formats, usage| wgpu::TextureDescriptor {
+        // The library samples the photo, stores to the overlay and copies to the mask; this application samples all three.
+        let texture = |label, format, usage| wgpu::TextureDescriptor {
             label: Some(label),
             size: wgpu::Extent3d { width: photo.width(), height: photo.height(), depth_or_array_layers: 1 },
             mip_level_count: 1,
@@ -185,12 +177,13 @@ impl Scene {
             dimension: wgpu::TextureDimension::D2,
             format,
             usage: TextureUsages::TEXTURE_BINDING | usage,
-            view_formats,
+            view_formats: &[],
         };
-        let of_photo = texture("photo", stored, views, TextureUsages::COPY_DST);
+        let of_photo = texture("photo", TextureFormat::Rgba8Unorm, TextureUsages::COPY_DST);
+        let of_overlay = texture("overlay", TextureFormat::Rgba8Unorm, TextureUsages::STORAGE_BINDING);
+        let of_mask = texture("mask", TextureFormat::R8Unorm, TextureUsages::COPY_DST);
         let photo = device.create_texture_with_data(gpu.queue(), &of_photo, TextureDataOrder::LayerMajor, photo);
-        let overlay = device.create_texture(&texture("overlay", stored, views, TextureUsages::STORAGE_BINDING));
-        let mask = device.create_texture(&texture("mask", TextureFormat::R8Unorm, &[], TextureUsages::COPY_DST));
+        let (overlay, mask) = (device.create_texture(&of_overlay), device.create_texture(&of_mask));
 
         // From here on it is the drawing of an application that has never heard of logits.
         let module = device.create_shader_module(wgpu::include_wgsl!("draw.wgsl"));
@@ -218,22 +211,14 @@ impl Scene {
             multiview_mask: None,
             cache: None,
         });
-        let view = |texture: &wgpu::Texture, format| {
-            texture.create_view(&wgpu::TextureViewDescriptor {
-                format: Some(format),
-                usage: Some(TextureUsages::TEXTURE_BINDING), // what decodes cannot be stored to
-                ..Default::default()
-            })
-        };
-        let seen = if surface.is_srgb() { decoded } else { stored };
-        let views = [view(&overlay, seen), view(&photo, seen), view(&mask, mask.format())];
         let sampler = device.create_sampler(&wgpu::SamplerDescriptor {
             mag_filter: wgpu::FilterMode::Linear,
             min_filter: wgpu::FilterMode::Linear,
             ..Default::default()
         });
-        let [overlay_view, photo_view, mask_view] = views.each_ref().map(BindingResource::TextureView);
-        let resources = [BindingResource::Sampler(&sampler), overlay_view, photo_view, mask_view];
+        let views = [&overlay, &photo, &mask].map(|texture| texture.create_view(&Default::default()));
+        let textures = views.iter().map(BindingResource::TextureView);
+        let resources = std::iter::once(BindingResource::Sampler(&sampler)).chain(textures);
         let entries = (0..).zip(resources).map(|(binding, resource)| wgpu::BindGroupEntry { binding, resource });
         let bindings = device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: None,
@@ -245,14 +230,14 @@ impl Scene {
 
     /// The library's part, made once for these options and then recorded every frame. A shape, usage or format that does
     /// not fit is an error here, not when the frame is submitted.
-    fn work(&self, options: &Options) -> std::result::Result<Work, seghead::Error> {
+    fn work(&self, options: &Options) -> Result<Work> {
         let logits = self.logits.as_entire_buffer_binding();
         let (height, width) = (self.mask.height(), self.mask.width());
         let mask = match options.view {
             View::Overlay => {
                 let hidden = (0..).zip(options.hidden).filter_map(|(class, hidden)| hidden.then_some(class));
                 let mut operator = Overlay::new(Palette::new(COLOURS.to_vec()))
-                    .alpha(options.alpha())
+                    .alpha(options.alpha)
                     .hidden(hidden)
                     .outline(options.outline)
                     .activation(options.activation)
@@ -329,6 +314,7 @@ impl Screen {
         // Waits for the screen, and every surface can.
         let config = wgpu::SurfaceConfiguration { present_mode: wgpu::PresentMode::Fifo, ..config };
 
+        // The library shares the device and takes nothing else over.
         let scene = Scene::new(Gpu::from_wgpu(device, queue), &photo, config.format)?;
         let work = scene.work(options)?;
         let started = Instant::now();
@@ -360,9 +346,10 @@ impl Screen {
         if !self.has_area() {
             return Ok(false);
         }
-        let (frame, suboptimal) = match self.surface.get_current_texture() {
-            CurrentSurfaceTexture::Success(frame) => (frame, false),
-            CurrentSurfaceTexture::Suboptimal(frame) => (frame, true),
+        let acquired = self.surface.get_current_texture();
+        let suboptimal = matches!(acquired, CurrentSurfaceTexture::Suboptimal(_));
+        let frame = match acquired {
+            CurrentSurfaceTexture::Success(frame) | CurrentSurfaceTexture::Suboptimal(frame) => frame,
             CurrentSurfaceTexture::Timeout | CurrentSurfaceTexture::Occluded => return Ok(false),
             CurrentSurfaceTexture::Outdated => {
                 self.configure();
@@ -375,6 +362,7 @@ impl Screen {
             }
             CurrentSurfaceTexture::Validation => return Err("the surface is not valid".into()),
         };
+        // A network on this device would write the buffer itself, in the same encoder or an earlier submission.
         let gpu = &self.scene.gpu;
         let logits = network(&self.output, self.started.elapsed().as_secs_f32());
         gpu.queue().write_buffer(&self.scene.logits, 0, bytemuck::cast_slice(&logits));
