@@ -60,7 +60,14 @@ else
 fi
 step doc env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked
 step package package
-# Not among the default members, which the steps above are about: its dependencies take minutes to compile.
-step "clippy (examples/onnx)" cargo clippy -p seghead-onnx --all-targets --locked -- -D warnings
-step "test (examples/onnx)" cargo test -p seghead-onnx --locked
+# Not among the default members, which the steps above are about: what they depend on takes minutes to compile.
+examples=(-p seghead-onnx -p overlay-app)
+step "clippy (examples)" cargo clippy "${examples[@]}" --all-targets --locked -- -D warnings
+step "test (examples)" cargo test "${examples[@]}" --locked
+# The window needs a display, if only a virtual one.
+if command -v xvfb-run >/dev/null 2>&1; then
+    step "window (examples)" xvfb-run -a cargo run --quiet --locked -p overlay-app -- --frames 5
+else
+    echo "==> no virtual display here (Debian, Ubuntu: xvfb xauth): the window of examples/overlay_app is left out"
+fi
 echo "check.sh: all passed"

@@ -181,9 +181,9 @@ impl Overlay {
     }
 
     /// Shows pixels of visible classes whose score is below this, in 0..=1, or NaN, in the
-    /// [uncertain colour](Self::uncertain_colour).
-    pub fn threshold(self, threshold: f32) -> Self {
-        Self { threshold: Some(threshold), ..self }
+    /// [uncertain colour](Self::uncertain_colour); `None` shows every class in its own.
+    pub fn threshold(self, threshold: impl Into<Option<f32>>) -> Self {
+        Self { threshold: threshold.into(), ..self }
     }
 
     /// What the threshold is held against: the confidence, that is the softmax probability of the pixel's class (the
@@ -213,11 +213,12 @@ impl Overlay {
     }
 
     /// Makes the work ready to be recorded: reads `input`, one image shaped like `logits`, and `photo`, and writes
-    /// `overlay`, whose size is that of the result.
+    /// `overlay`, whose size is that of the result. Of a batch, bind the part of one image.
     ///
-    /// `overlay` is a texture of `Rgba8Unorm` with the usage `STORAGE_BINDING`. It holds sRGB values: to draw it onto an
-    /// sRGB target, sample it through a view of the format `Rgba8UnormSrgb` (which goes into the `view_formats` of the
-    /// texture). Its alpha is that of the photo. `photo` has the same size, the usage `TEXTURE_BINDING`, and a format
+    /// `overlay` is a texture of `Rgba8Unorm` with the usage `STORAGE_BINDING`. It holds sRGB values: whoever draws it onto
+    /// an sRGB target decodes them, in a shader as `examples/overlay_app` does, or by a view of the format
+    /// `Rgba8UnormSrgb` with the usage `TEXTURE_BINDING` alone (the format goes into the `view_formats` of the texture,
+    /// which OpenGL does not have). Its alpha is that of the photo. `photo` has the same size, the usage `TEXTURE_BINDING`, and a format
     /// of `Rgba8Unorm`, `Bgra8Unorm`, whose values are taken for sRGB, or one of these with `Srgb`. Without a photo the result is
     /// the colour of the class with its alpha, not premultiplied, to be blended by whoever draws it.
     ///
