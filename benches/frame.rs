@@ -84,7 +84,7 @@ fn main() {
     for (name, operator, bytes) in [
         ("overlay", plain(), 0),
         ("overlay, threshold", plain().threshold(0.6), 0),
-        ("overlay, linear light", plain().blend(Blend::Linear), 0),
+        ("overlay, linear light", plain().blend(Blend::Linear), 4 * pixels),
         ("overlay, outlines of 2", plain().outline(2), 4 * pixels),
     ] {
         let dispatch = operator.dispatch(gpu, &shape, input.as_entire_buffer_binding(), Some(photo), picture).unwrap();
