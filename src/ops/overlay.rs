@@ -3,7 +3,7 @@ use wgpu::{BufferBinding, Texture};
 use crate::dispatch::{Bound, constants, scratch};
 use crate::kernel::{Binding, Kernel, Params, Scores, Specialisation, binding};
 use crate::ops::resize::{Geometry, Resize};
-use crate::ops::upsample::{Kernels, RESIZE_TAPS, RESIZE_WALKS, UPSCALE_TAPS, UPSCALE_WALKS, any_classes};
+use crate::ops::upsample::{Kernels, RESIZE_TAPS, UPSCALE_TAPS, any_classes, resize, upscale};
 use crate::{Activation, Blend, Dispatch, ElementType, Error, Gpu, Logits, Palette};
 
 const SOURCE: &str = concat!(
@@ -13,43 +13,19 @@ const SOURCE: &str = concat!(
 );
 const BINDINGS: &[Binding] = &[binding::LOGITS, binding::COLOURS, binding::PHOTO, binding::OVERLAY];
 
-pub(crate) static UPSCALE: Kernel = Kernel {
-    name: "overlay upscale",
-    source: SOURCE,
-    entry: "upscale",
-    class_walks: UPSCALE_WALKS,
-    bindings: BINDINGS,
-    specialisations: |_| UPSCALE_TAPS.into_iter().flat_map(specialisations).collect(),
-};
-
-pub(crate) static RESIZE: Kernel = Kernel {
-    name: "overlay resize",
-    source: SOURCE,
-    entry: "resize",
-    class_walks: RESIZE_WALKS,
-    bindings: BINDINGS,
-    specialisations: |_| specialisations(RESIZE_TAPS),
-};
+pub(crate) static UPSCALE: Kernel = upscale("overlay upscale", SOURCE, BINDINGS, upscales);
+pub(crate) static RESIZE: Kernel = resize("overlay resize", SOURCE, BINDINGS, resizes);
 
 const CLASSES_SOURCE: &str =
     concat!(include_str!("../../shaders/upsample.wgsl"), include_str!("../../shaders/overlay_classes.wgsl"));
 
+const CLASSES_BINDINGS: &[Binding] = &[binding::LOGITS, binding::CLASSES_OUT];
+
 /// The first of two steps: outlines ask for the classes around a pixel, and what only some overlays do, such as mixing in
 /// linear light, is compiled into the second step alone.
-pub(crate) static CLASSES_UPSCALE: Kernel = Kernel {
-    name: "overlay classes upscale",
-    source: CLASSES_SOURCE,
-    bindings: &[binding::LOGITS, binding::CLASSES_OUT],
-    ..UPSCALE
-};
-
-/// The same for any scale.
-pub(crate) static CLASSES_RESIZE: Kernel = Kernel {
-    name: "overlay classes resize",
-    source: CLASSES_SOURCE,
-    bindings: &[binding::LOGITS, binding::CLASSES_OUT],
-    ..RESIZE
-};
+pub(crate) static CLASSES_UPSCALE: Kernel =
+    upscale("overlay classes upscale", CLASSES_SOURCE, CLASSES_BINDINGS, upscales);
+pub(crate) static CLASSES_RESIZE: Kernel = resize("overlay classes resize", CLASSES_SOURCE, CLASSES_BINDINGS, resizes);
 
 /// The second step.
 pub(crate) static PAINT: Kernel = Kernel {
@@ -74,6 +50,14 @@ const fn painted(linear_light: bool, decoded_photo: bool) -> Specialisation {
 
 const ONE_STEP: Kernels = Kernels { upscale: &UPSCALE, resize: &RESIZE };
 const CLASSES: Kernels = Kernels { upscale: &CLASSES_UPSCALE, resize: &CLASSES_RESIZE };
+
+fn upscales(_classes: u32) -> Vec<Specialisation> {
+    UPSCALE_TAPS.into_iter().flat_map(specialisations).collect()
+}
+
+fn resizes(_classes: u32) -> Vec<Specialisation> {
+    specialisations(RESIZE_TAPS)
+}
 
 fn specialisations(taps: u32) -> Vec<Specialisation> {
     let mut all = Vec::new();

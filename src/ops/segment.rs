@@ -6,7 +6,7 @@ use crate::host::{self, Waiting};
 use crate::kernel::{Binding, Kernel, Params, Scores, Specialisation, binding};
 use crate::map::MapPart;
 use crate::ops::resize::{Geometry, Resize, Rows, within};
-use crate::ops::upsample::{Kernels, RESIZE_TAPS, RESIZE_WALKS, UPSCALE_TAPS, UPSCALE_WALKS, any_classes};
+use crate::ops::upsample::{Kernels, RESIZE_TAPS, UPSCALE_TAPS, any_classes, resize, upscale};
 use crate::segmentation::{self, Part};
 use crate::{Dispatch, ElementType, Error, Gpu, Input, LabelType, Logits, Map, Outputs, Segmentation};
 
@@ -15,25 +15,18 @@ const SOURCE: &str = concat!(include_str!("../../shaders/upsample.wgsl"), includ
 const BINDINGS: &[Binding] =
     &[binding::LOGITS, binding::LABELS, binding::CONFIDENCE, binding::MARGIN, binding::ENTROPY];
 
-pub(crate) static UPSCALE: Kernel = Kernel {
-    name: "segment upscale",
-    source: SOURCE,
-    entry: "upscale",
-    class_walks: UPSCALE_WALKS,
-    bindings: BINDINGS,
-    specialisations: |_| UPSCALE_TAPS.into_iter().flat_map(specialisations).collect(),
-};
-
-pub(crate) static RESIZE: Kernel = Kernel {
-    name: "segment resize",
-    source: SOURCE,
-    entry: "resize",
-    class_walks: RESIZE_WALKS,
-    bindings: BINDINGS,
-    specialisations: |_| specialisations(RESIZE_TAPS),
-};
+pub(crate) static UPSCALE: Kernel = upscale("segment upscale", SOURCE, BINDINGS, upscales);
+pub(crate) static RESIZE: Kernel = resize("segment resize", SOURCE, BINDINGS, resizes);
 
 const KERNELS: Kernels = Kernels { upscale: &UPSCALE, resize: &RESIZE };
+
+fn upscales(_classes: u32) -> Vec<Specialisation> {
+    UPSCALE_TAPS.into_iter().flat_map(specialisations).collect()
+}
+
+fn resizes(_classes: u32) -> Vec<Specialisation> {
+    specialisations(RESIZE_TAPS)
+}
 
 fn specialisations(taps: u32) -> Vec<Specialisation> {
     let mut all = Vec::new();

@@ -6,31 +6,24 @@ use crate::error::one_line;
 use crate::kernel::{Binding, Kernel, Params, Scores, Specialisation, binding};
 use crate::map::MapPart;
 use crate::ops::resize::{Geometry, Resize, Rows};
-use crate::ops::upsample::{Kernels, RESIZE_TAPS, RESIZE_WALKS, UPSCALE_TAPS, UPSCALE_WALKS, any_classes};
+use crate::ops::upsample::{Kernels, RESIZE_TAPS, UPSCALE_TAPS, any_classes, resize, upscale};
 use crate::{Activation, Dispatch, ElementType, Error, Gpu, Logits, Map, host};
 
 const SOURCE: &str = concat!(include_str!("../../shaders/upsample.wgsl"), include_str!("../../shaders/soft_mask.wgsl"));
 const BINDINGS: &[Binding] = &[binding::LOGITS, binding::MASK];
 
-pub(crate) static UPSCALE: Kernel = Kernel {
-    name: "soft mask upscale",
-    source: SOURCE,
-    entry: "upscale",
-    class_walks: UPSCALE_WALKS,
-    bindings: BINDINGS,
-    specialisations: |_| UPSCALE_TAPS.into_iter().flat_map(specialisations).collect(),
-};
-
-pub(crate) static RESIZE: Kernel = Kernel {
-    name: "soft mask resize",
-    source: SOURCE,
-    entry: "resize",
-    class_walks: RESIZE_WALKS,
-    bindings: BINDINGS,
-    specialisations: |_| specialisations(RESIZE_TAPS),
-};
+pub(crate) static UPSCALE: Kernel = upscale("soft mask upscale", SOURCE, BINDINGS, upscales);
+pub(crate) static RESIZE: Kernel = resize("soft mask resize", SOURCE, BINDINGS, resizes);
 
 const KERNELS: Kernels = Kernels { upscale: &UPSCALE, resize: &RESIZE };
+
+fn upscales(_classes: u32) -> Vec<Specialisation> {
+    UPSCALE_TAPS.into_iter().flat_map(specialisations).collect()
+}
+
+fn resizes(_classes: u32) -> Vec<Specialisation> {
+    specialisations(RESIZE_TAPS)
+}
 
 fn specialisations(taps: u32) -> Vec<Specialisation> {
     let mut all = Vec::new();

@@ -5,7 +5,7 @@ use wgpu::BufferBinding;
 
 use crate::bands;
 use crate::dispatch::Bound;
-use crate::kernel::{Access, Kernel, Params, Specialisation};
+use crate::kernel::{Access, Binding, Kernel, Params, Specialisation};
 use crate::ops::resize::{Geometry, Rows, within};
 use crate::window::Window;
 use crate::{Dispatch, ElementType, Error, Gpu, Logits};
@@ -19,18 +19,34 @@ pub(crate) struct Kernels {
     pub resize: &'static Kernel,
 }
 
-/// How often `upscale` walks through the classes: once, and where a tap is special twice more for each of the four rows of
-/// a block.
-pub(crate) const UPSCALE_WALKS: u32 = 9;
-
-/// The same for `resize`.
-pub(crate) const RESIZE_WALKS: u32 = 3;
-
 /// Every number of taps of `upscale`.
 pub(crate) const UPSCALE_TAPS: [u32; 3] = [3, 4, 5];
 
 /// The taps of `resize`, which does not use the constant.
 pub(crate) const RESIZE_TAPS: u32 = 3;
+
+type Specialisations = fn(u32) -> Vec<Specialisation>;
+
+/// The row of an `upscale`. It walks through the classes once, and where a tap is special twice more for each of the four
+/// rows of a block.
+pub(crate) const fn upscale(
+    name: &'static str,
+    source: &'static str,
+    bindings: &'static [Binding],
+    specialisations: Specialisations,
+) -> Kernel {
+    Kernel { name, source, entry: "upscale", class_walks: 9, bindings, specialisations }
+}
+
+/// The row of a `resize`.
+pub(crate) const fn resize(
+    name: &'static str,
+    source: &'static str,
+    bindings: &'static [Binding],
+    specialisations: Specialisations,
+) -> Kernel {
+    Kernel { name, source, entry: "resize", class_walks: 3, bindings, specialisations }
+}
 
 /// Unrolling the classes gains nothing here: the taps of a class are work enough. Taps start anywhere in a row, so
 /// they are read one at a time.
