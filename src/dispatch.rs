@@ -74,28 +74,36 @@ impl<'a> Bound<'a> {
     }
 
     /// The first layer and mip level of a texture of `width × height`.
-    pub fn texture(binding: Binding, texture: &wgpu::Texture, [width, height]: [u32; 2]) -> Result<Self, Error> {
+    pub fn texture(
+        gpu: &Gpu,
+        binding: Binding,
+        texture: &wgpu::Texture,
+        [width, height]: [u32; 2],
+    ) -> Result<Self, Error> {
         let what = binding.what;
-        let needed = if binding.written { TextureUsages::STORAGE_BINDING } else { TextureUsages::TEXTURE_BINDING };
-        if !texture.usage().contains(needed) {
-            return Err(Error::TextureUsage { what, needed, found: texture.usage() });
-        }
+        // The format first: one that will not do cannot be had with the usage either.
         let formats: &[TextureFormat] = if binding.written { &[TextureFormat::Rgba8Unorm] } else { &PHOTO_FORMATS };
         if !formats.contains(&texture.format()) {
             return Err(Error::TextureFormat { what, expected: formats, found: texture.format() });
+        }
+        let needed = if binding.written { TextureUsages::STORAGE_BINDING } else { TextureUsages::TEXTURE_BINDING };
+        if !texture.usage().contains(needed) {
+            return Err(Error::TextureUsage { what, needed, found: texture.usage() });
         }
         let flat = texture.dimension() == wgpu::TextureDimension::D2 && texture.sample_count() == 1;
         let found = [texture.width(), texture.height()];
         if !flat || found != [width, height] {
             return Err(Error::TextureSize { what, expected: [width, height], found, flat });
         }
-        let view = texture.create_view(&wgpu::TextureViewDescriptor {
-            label: Some(what),
-            dimension: Some(wgpu::TextureViewDimension::D2),
-            mip_level_count: Some(1),
-            array_layer_count: Some(1),
-            ..Default::default()
-        });
+        let view = refusing(gpu, what, || {
+            texture.create_view(&wgpu::TextureViewDescriptor {
+                label: Some(what),
+                dimension: Some(wgpu::TextureViewDimension::D2),
+                mip_level_count: Some(1),
+                array_layer_count: Some(1),
+                ..Default::default()
+            })
+        })?;
         Ok(Self { binding, resource: BoundResource::Texture(view) })
     }
 
@@ -211,7 +219,11 @@ impl Dispatch {
             let params = constants(gpu, "seghead params", bytemuck::bytes_of(&params))?;
             let params = Bound::whole(gpu, binding::PARAMS, &params)?;
             let entries: Vec<_> = std::iter::once(&params).chain(resources).map(Bound::entry).collect();
-            let bind_group = bind_group(gpu, kernel.name, &pipeline.layout, &entries)?;
+            let bind_group = refusing(gpu, kernel.name, || {
+                let layout = &pipeline.layout;
+                let descriptor = wgpu::BindGroupDescriptor { label: Some(kernel.name), layout, entries: &entries };
+                gpu.device().create_bind_group(&descriptor)
+            })?;
             let workgroups = [width, height, limit.min(images - first_image)];
             self.steps.push(Step { key, pipeline: pipeline.pipeline.clone(), bind_group, workgroups });
         }
@@ -259,24 +271,32 @@ pub(crate) const PHOTO_FORMATS: [TextureFormat; 4] = [
     TextureFormat::Bgra8UnormSrgb,
 ];
 
-/// Binds `entries`, or says that one of them is another device's, which shows in no other way.
-fn bind_group(
-    gpu: &Gpu,
-    kernel: &'static str,
-    layout: &wgpu::BindGroupLayout,
-    entries: &[wgpu::BindGroupEntry<'_>],
-) -> Result<wgpu::BindGroup, Error> {
-    let descriptor = wgpu::BindGroupDescriptor { label: Some(kernel), layout, entries };
+/// Does `work`, or returns what wgpu holds against it: that a resource was destroyed or is another device's shows in no
+/// other way.
+pub(crate) fn refusing<R>(gpu: &Gpu, what: &'static str, work: impl FnOnce() -> R) -> Result<R, Error> {
     // A browser reports errors later, to the device's handler.
     if cfg!(target_family = "wasm") {
-        return Ok(gpu.device().create_bind_group(&descriptor));
+        return Ok(work());
     }
     let scope = gpu.device().push_error_scope(wgpu::ErrorFilter::Validation);
-    let group = gpu.device().create_bind_group(&descriptor);
+    let result = work();
     match pollster::block_on(scope.pop()) {
-        None => Ok(group),
-        Some(error) => Err(Error::of_device(kernel, one_line(&error))),
+        None => Ok(result),
+        Some(error) => Err(Error::of_device(what, one_line(&error))),
     }
+}
+
+/// Refuses a copy that wgpu would refuse when its encoder is submitted, by recording it into nothing.
+pub(crate) fn check_copy(
+    gpu: &Gpu,
+    what: &'static str,
+    record: impl FnOnce(&mut wgpu::CommandEncoder),
+) -> Result<(), Error> {
+    refusing(gpu, what, || {
+        let mut encoder = gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        record(&mut encoder);
+        drop(encoder.finish());
+    })
 }
 
 /// A small storage buffer that belongs to a dispatch.

@@ -150,7 +150,7 @@ pub enum Error {
     /// A buffer that is written is also read by the same dispatch, or written twice in overlapping ranges.
     ///
     /// WebGPU tracks whole buffers: a dispatch cannot read one range of a buffer and write another.
-    #[error("{written} and {other}: expected separate buffers, found the same one")]
+    #[error("{written} and {other}: expected separate buffers or textures, found the same one")]
     Aliased {
         /// What the written buffer holds.
         written: &'static str,
@@ -183,7 +183,8 @@ pub enum Error {
     /// A texture has another size than it needs to have here, or is none of two dimensions with one sample a pixel.
     #[error(
         "texture of {what}: expected {} × {} pixels in two dimensions with one sample, found {} × {}{}",
-        .expected[0], .expected[1], .found[0], .found[1], if *.flat { "" } else { " in others or with more" }
+        .expected[0], .expected[1], .found[0], .found[1],
+        if *.flat { "" } else { " of another dimension or with several samples" }
     )]
     TextureSize {
         /// What the texture holds.
@@ -197,10 +198,10 @@ pub enum Error {
     },
 
     /// A buffer or texture belongs to another device than the [`Gpu`](crate::Gpu).
-    #[error("{kernel}: expected buffers and textures of this device, found one of another: {message}")]
+    #[error("{what}: expected buffers and textures of this device, found one of another: {message}")]
     OtherDevice {
-        /// The kernel that was to use it.
-        kernel: &'static str,
+        /// The kernel or the copy that was to use it.
+        what: &'static str,
         /// What wgpu says, with the labels of the resource and of the devices.
         message: String,
     },
@@ -319,9 +320,9 @@ pub enum Error {
 
 impl Error {
     /// What a device says, in one line, against resources that it was to use.
-    pub(crate) fn of_device(kernel: &'static str, message: String) -> Self {
+    pub(crate) fn of_device(what: &'static str, message: String) -> Self {
         match message.contains("doesn't match Device") {
-            true => Self::OtherDevice { kernel, message },
+            true => Self::OtherDevice { what, message },
             false => Self::Device(message),
         }
     }

@@ -1,4 +1,5 @@
 mod ring;
+mod trial;
 
 use futures_intrusive::channel::shared::{OneshotReceiver, oneshot_channel};
 use wgpu::{BufferAsyncError, BufferBinding, BufferUsages, MapMode};
@@ -7,6 +8,7 @@ use crate::host::create_buffer;
 use crate::{Error, Gpu};
 
 pub use ring::{Frame, ReadbackRing};
+use trial::Trial;
 
 /// A staging buffer to read results back through: record a copy, submit, await the bytes. For a frame loop that must
 /// not wait there is [`ReadbackRing`].
@@ -36,6 +38,7 @@ pub use ring::{Frame, ReadbackRing};
 #[derive(Debug)]
 pub struct Readback {
     staging: wgpu::Buffer,
+    trial: Trial,
 }
 
 impl Readback {
@@ -48,16 +51,22 @@ impl Readback {
     pub fn new(gpu: &Gpu, bytes: u64) -> Result<Self, Error> {
         check_multiple_of_4("staging", bytes)?;
         let usage = BufferUsages::MAP_READ | BufferUsages::COPY_DST;
-        Ok(Self { staging: create_buffer(gpu, "staging", bytes, usage)? })
+        Ok(Self { staging: create_buffer(gpu, "staging", bytes, usage)?, trial: Trial::new(gpu) })
     }
 
     /// Records the copy of the first bytes of `source`, as many as the staging buffer has. Nothing is submitted.
     ///
     /// # Errors
     ///
-    /// [`Error::Usage`], [`Error::Misaligned`] or [`Error::BufferTooSmall`] where wgpu would refuse the copy.
+    /// [`Error::Usage`], [`Error::Misaligned`], [`Error::BufferTooSmall`] or [`Error::OtherDevice`] where wgpu would
+    /// refuse the copy.
     pub fn record(&self, encoder: &mut wgpu::CommandEncoder, source: BufferBinding<'_>) -> Result<(), Error> {
-        self.record_at(encoder, source, 0, self.staging.size())
+        let bytes = self.staging.size();
+        check_source(&source, bytes)?;
+        self.trial.check(source.buffer, |encoder| {
+            encoder.copy_buffer_to_buffer(source.buffer, source.offset, &self.staging, 0, bytes);
+        })?;
+        self.record_at(encoder, source, 0, bytes)
     }
 
     /// Records the copy of the first `bytes` of `source` to `offset` of the staging buffer.

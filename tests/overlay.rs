@@ -244,6 +244,9 @@ fn bad_use() {
     assert!(text.starts_with("texture of overlay: expected usage") && text.contains("STORAGE_BINDING"), "{text}");
     let found = error(plain(), &shape, &make([8, 8], TextureFormat::Rgba8Unorm, OVERLAY), &overlay);
     assert!(matches!(found, Error::TextureUsage { what: "photo", .. }), "{found}");
+    // A format that cannot have the usage: the format is what is wrong.
+    let found = error(plain(), &shape, &photo, &make([8, 8], TextureFormat::Bgra8Unorm, PHOTO));
+    assert!(matches!(found, Error::TextureFormat { what: "overlay", .. }), "{found}");
     let found = error(plain(), &shape, &photo, &make([8, 8], TextureFormat::Rgba16Float, OVERLAY));
     assert_eq!(found.to_string(), "texture of overlay: expected format Rgba8Unorm, found Rgba16Float");
     let found = error(plain(), &shape, &make([8, 8], TextureFormat::R8Unorm, PHOTO), &overlay);
@@ -254,6 +257,26 @@ fn bad_use() {
     let both = make([8, 8], TextureFormat::Rgba8Unorm, PHOTO | OVERLAY);
     let found = error(plain(), &shape, &both, &both);
     assert!(matches!(found, Error::Aliased { written: "overlay", other: "photo" }), "{found}");
+}
+
+/// A resized video call destroys its textures: an old one is an error, and nothing reaches the device's error handler.
+#[test]
+fn destroyed() {
+    let gpu = watched_gpu(wgpu::Limits::defaults());
+    let shape = Logits::chw(3, 4, 4).unwrap();
+    for gone in 0..3 {
+        let input = upload(&gpu, &shape, &[0.0; 48]);
+        let photo = texture(&gpu, [8, 8], TextureFormat::Rgba8Unorm, PHOTO);
+        let overlay = texture(&gpu, [8, 8], TextureFormat::Rgba8Unorm, OVERLAY);
+        match gone {
+            0 => input.destroy(),
+            1 => photo.destroy(),
+            _ => overlay.destroy(),
+        }
+        let from = input.as_entire_buffer_binding();
+        let found = Overlay::new(palette(3)).dispatch(&gpu, &shape, from, Some(&photo), &overlay).unwrap_err();
+        assert!(matches!(found, Error::Device(_)) && found.to_string().contains("destroyed"), "{found}");
+    }
 }
 
 /// What belongs to another device is refused, in one line that says so, and nothing reaches the device's error handler.

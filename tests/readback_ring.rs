@@ -13,7 +13,7 @@ use seghead::wgpu::{
     self, Buffer, BufferBinding, BufferUsages, CommandEncoder, Extent3d, PollType, Texture, TextureDimension,
     TextureFormat, TextureUsages,
 };
-use seghead::{Argmax, Error, Frame, Gpu, Logits, Outputs, ReadbackRing, Segment, reference};
+use seghead::{Argmax, Error, Frame, Gpu, Logits, Outputs, Readback, ReadbackRing, Segment, reference};
 
 /// The application's device; wgpu's errors are panics.
 fn app() -> Gpu {
@@ -543,4 +543,38 @@ fn may_go_to_another_thread() {
     fn is_send<T: Send>() {}
     is_send::<ReadbackRing>();
     is_send::<Frame<'_>>();
+}
+
+/// Sources of another device are refused before anything is recorded, and a ring goes on with its own.
+#[test]
+fn sources_of_another_device() {
+    let [gpu, other] = two_gpus();
+    let source = |gpu: &Gpu| buffer(gpu, 64, BufferUsages::COPY_SRC | BufferUsages::COPY_DST);
+    let image = |gpu: &Gpu| texture(gpu, TextureFormat::Rgba8Unorm, [13, 3, 1], TextureUsages::COPY_SRC);
+    let mut ring = ReadbackRing::new(&gpu, 64, 2).unwrap();
+    let mut of_textures = ReadbackRing::for_texture(&gpu, &image(&gpu), 2).unwrap();
+    let readback = Readback::new(&gpu, 64).unwrap();
+    for of in [&gpu, &other, &gpu] {
+        let mut encoder = gpu.device().create_command_encoder(&Default::default());
+        let (source, image) = (source(of), image(of));
+        let found = [
+            ring.record(&mut encoder, source.as_entire_buffer_binding()).map(drop),
+            of_textures.record_texture(&mut encoder, &image).map(drop),
+            readback.record(&mut encoder, source.as_entire_buffer_binding()),
+        ];
+        for found in found {
+            match found {
+                Ok(()) => assert!(std::ptr::eq(of, &gpu)),
+                Err(error) => {
+                    assert!(matches!(error, Error::OtherDevice { .. }), "{error}");
+                    assert_eq!(error.to_string().lines().count(), 1, "{error}");
+                    assert!(std::ptr::eq(of, &other));
+                }
+            }
+        }
+        gpu.queue().submit([encoder.finish()]);
+        gpu.wait().unwrap();
+        drop(ring.try_read().unwrap());
+        drop(of_textures.try_read().unwrap());
+    }
 }

@@ -223,10 +223,10 @@ impl Overlay {
     ) -> Result<Dispatch, Error> {
         self.check(logits)?;
         let (width, height) = (overlay.width(), overlay.height());
-        let to = Bound::texture(binding::OVERLAY, overlay, [width, height])?;
+        let to = Bound::texture(gpu, binding::OVERLAY, overlay, [width, height])?;
         let from = match photo {
-            Some(photo) => Bound::texture(binding::PHOTO, photo, [width, height])?,
-            None => Bound::texture(binding::PHOTO, gpu.placeholder_photo(), [1, 1])?,
+            Some(photo) => Bound::texture(gpu, binding::PHOTO, photo, [width, height])?,
+            None => Bound::texture(gpu, binding::PHOTO, gpu.placeholder_photo(), [1, 1])?,
         };
         from.check_apart(&to)?;
         let geometry = Geometry::new(self.resize, logits, height, width)?;

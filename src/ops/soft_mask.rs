@@ -1,8 +1,7 @@
 use wgpu::{BufferBinding, BufferUsages, Texture, TextureFormat, TextureUsages};
 
 use crate::bands::MAP_CHUNK_BYTES;
-use crate::dispatch::Bound;
-use crate::error::one_line;
+use crate::dispatch::{Bound, check_copy};
 use crate::kernel::{Binding, Kernel, Params, Scores, Specialisation, binding};
 use crate::map::MapPart;
 use crate::ops::resize::{Geometry, Resize, Rows};
@@ -198,11 +197,11 @@ impl SoftMask {
         mask: &Texture,
     ) -> Result<TextureDispatch, Error> {
         let what = "mask";
-        if !mask.usage().contains(TextureUsages::COPY_DST) {
-            return Err(Error::TextureUsage { what, needed: TextureUsages::COPY_DST, found: mask.usage() });
-        }
         if mask.format() != TextureFormat::R8Unorm {
             return Err(Error::TextureFormat { what, expected: &[TextureFormat::R8Unorm], found: mask.format() });
+        }
+        if !mask.usage().contains(TextureUsages::COPY_DST) {
+            return Err(Error::TextureUsage { what, needed: TextureUsages::COPY_DST, found: mask.usage() });
         }
         let flat = mask.dimension() == wgpu::TextureDimension::D2 && mask.sample_count() == 1;
         let (expected, found) = ([self.width, self.height], [mask.width(), mask.height()]);
@@ -216,7 +215,7 @@ impl SoftMask {
         let buffer = host::create_buffer(gpu, what, map.bytes(8), BufferUsages::STORAGE | BufferUsages::COPY_SRC)?;
         let dispatch = self.dispatch_into(gpu, logits, input, (buffer.as_entire_buffer_binding(), &map))?;
         let dispatch = TextureDispatch { dispatch, buffer, bytes_per_row: map.row_stride(), texture: mask.clone() };
-        dispatch.check(gpu)?;
+        check_copy(gpu, "copy of a mask", |encoder| dispatch.record_copy(encoder))?;
         Ok(dispatch)
     }
 }
@@ -257,21 +256,5 @@ impl TextureDispatch {
             self.texture.as_image_copy(),
             wgpu::Extent3d { width: self.texture.width(), height: self.texture.height(), depth_or_array_layers: 1 },
         );
-    }
-
-    /// Refuses a texture of another device, which shows only when a copy is recorded: here, into nothing.
-    fn check(&self, gpu: &Gpu) -> Result<(), Error> {
-        // A browser reports errors later, to the device's handler.
-        if cfg!(target_family = "wasm") {
-            return Ok(());
-        }
-        let scope = gpu.device().push_error_scope(wgpu::ErrorFilter::Validation);
-        let mut encoder = gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        self.record_copy(&mut encoder);
-        drop(encoder.finish());
-        match pollster::block_on(scope.pop()) {
-            None => Ok(()),
-            Some(error) => Err(Error::of_device("copy of a mask", one_line(&error))),
-        }
     }
 }

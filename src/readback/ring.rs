@@ -1,8 +1,10 @@
+use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use wgpu::{BufferAsyncError, BufferBinding, BufferUsages, BufferView, MapMode, TextureUsages};
 
+use super::trial::Trial;
 use super::{check_multiple_of_4, check_source};
 use crate::host::{check_length, create_buffer};
 use crate::{Error, Gpu, Map};
@@ -54,6 +56,7 @@ pub struct ReadbackRing {
     source: Source,
     rows: Rows,
     slots: Vec<Slot>,
+    trial: Trial,
     /// The number of the next frame.
     next: u64,
     /// The least number that is newer than every frame that was given out.
@@ -181,7 +184,7 @@ impl ReadbackRing {
             Ok(Slot { staging, number: 0, state: Arc::new(AtomicU8::new(state::FREE)) })
         };
         let slots = (0..slots).map(slot).collect::<Result<_, Error>>()?;
-        Ok(Self { source, rows, slots, next: 0, wanted: 0 })
+        Ok(Self { source, rows, slots, trial: Trial::new(gpu), next: 0, wanted: 0 })
     }
 
     /// Records the copy of the first bytes of `source`, as many as a slot has, and asks for them to be mapped once the
@@ -197,8 +200,8 @@ impl ReadbackRing {
     ///
     /// # Errors
     ///
-    /// [`Error::Usage`], [`Error::Misaligned`] or [`Error::BufferTooSmall`] where wgpu would refuse the copy,
-    /// [`Error::Source`] where the ring is for textures, [`Error::Map`] where the device is known to be gone. Nothing
+    /// [`Error::Usage`], [`Error::Misaligned`], [`Error::BufferTooSmall`] or [`Error::OtherDevice`] where wgpu would refuse
+    /// the copy, [`Error::Source`] where the ring is for textures, [`Error::Map`] where the device is known to be gone. Nothing
     /// was recorded then.
     pub fn record(
         &mut self,
@@ -209,7 +212,7 @@ impl ReadbackRing {
             return Err(Error::Source { expected: self.source.to_string(), found: "a buffer".into() });
         };
         check_source(&source, bytes)?;
-        self.record_with(encoder, |encoder, staging| {
+        self.record_with(encoder, source.buffer, |encoder, staging| {
             encoder.copy_buffer_to_buffer(source.buffer, source.offset, staging, 0, bytes);
         })
     }
@@ -218,7 +221,7 @@ impl ReadbackRing {
     ///
     /// # Errors
     ///
-    /// [`Error::Source`] for any other texture, or where the ring is for buffers; [`Error::Map`] where the device is
+    /// [`Error::Source`] for any other texture, or where the ring is for buffers; [`Error::OtherDevice`]; [`Error::Map`] where the device is
     /// known to be gone. Nothing was recorded then.
     pub fn record_texture(
         &mut self,
@@ -235,7 +238,7 @@ impl ReadbackRing {
             bytes_per_row: Some(self.rows.row_stride as u32),
             rows_per_image: Some(self.rows.height as u32),
         };
-        self.record_with(encoder, |encoder, buffer| {
+        self.record_with(encoder, texture, |encoder, buffer| {
             let to = wgpu::TexelCopyBufferInfo { buffer, layout };
             encoder.copy_texture_to_buffer(texture.as_image_copy(), to, texture.size());
         })
@@ -244,9 +247,13 @@ impl ReadbackRing {
     fn record_with(
         &mut self,
         encoder: &mut wgpu::CommandEncoder,
-        copy: impl FnOnce(&mut wgpu::CommandEncoder, &wgpu::Buffer),
+        source: &impl Hash,
+        copy: impl Fn(&mut wgpu::CommandEncoder, &wgpu::Buffer),
     ) -> Result<Option<u64>, Error> {
         self.check_alive()?;
+        if let Some(slot) = self.slots.first() {
+            self.trial.check(source, |encoder| copy(encoder, &slot.staging))?;
+        }
         // Frames that nobody has read, but the newest, make room.
         self.newest();
         let number = self.next;
