@@ -79,7 +79,7 @@ impl Palette {
         Self::of(&camvid::ALL)
     }
 
-    /// A built-in palette by one of its [`NAMES`](Self::NAMES).
+    /// A built-in palette by one of its [`NAMES`](Self::NAMES), in any case.
     ///
     /// ```
     /// use seghead::Palette;
@@ -87,7 +87,7 @@ impl Palette {
     /// assert_eq!(Palette::by_name("no such palette"), None);
     /// ```
     pub fn by_name(name: &str) -> Option<Self> {
-        match name {
+        match name.to_ascii_lowercase().as_str() {
             "voc" => Some(Self::voc()),
             "cityscapes" => Some(Self::cityscapes()),
             "ade20k" => Some(Self::ade20k()),

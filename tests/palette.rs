@@ -129,7 +129,8 @@ fn every_name_is_a_palette() {
     }
     let lengths = Palette::NAMES.map(|name| Palette::by_name(name).unwrap().len());
     assert_eq!(lengths, [256, 19, 150, 12, 32]);
-    assert_eq!(Palette::by_name("VOC"), None);
+    assert_eq!(Palette::by_name("VOC"), Some(Palette::voc()));
+    assert_eq!(Palette::by_name("vox"), None);
 }
 
 #[test]
@@ -172,7 +173,6 @@ fn notations() {
     for (text, name) in [
         ("name,r,g,b\n0,128,64,7", "0"),
         ("r,g,b,name\n128,64,7,0", "0"),
-        ("128 64 7 0", "0"),
         ("building, edifice,128,64,7", "building, edifice"),
         ("128,64,7,\"building, edifice\"", "building, edifice"),
         ("128 64 7 Straße 東", "Straße 東"),
@@ -200,6 +200,10 @@ fn lines_that_are_no_colour() {
         ("road,1,2", 1, "name,r,g,b"),
         ("1,2", 1, "name,r,g,b"),
         ("0,128,64,7", 1, "header"),
+        ("7 128 64 128 road", 1, "without an index"),
+        ("128 64 7 0", 1, "without an index"),
+        ("0 0 0 field\n1 2 3 4 5 6", 2, "without an index"),
+        ("id,name,r,g,b\n0,road,128,64,128", 1, "name,r,g,b"),
         ("0 0 0\nname,r,g,b", 2, "name,r,g,b"),
     ] {
         let error = Palette::parse(text).unwrap_err();

@@ -138,9 +138,13 @@ pub struct Segment {
     /// Write the labels in colour over the photo of --image, .png
     #[arg(long, value_name = "F.png", requires = "image")]
     pub overlay: Option<String>,
-    /// Explain the colours of --overlay below the photo: every class that occurs, and its share of the pixels
+    /// Explain the colours of --overlay below the photo, as they look on the mean of what is below them: every class that
+    /// occurs, and its share of all pixels, without those that are uncertain
     #[arg(long, requires = "overlay")]
     pub legend: bool,
+    /// Leave the photo as it is where a pixel has one of these classes, such as the background
+    #[arg(long, value_name = "C,…", value_delimiter = ',', requires = "overlay")]
+    pub hidden: Vec<u32>,
     #[command(flatten)]
     pub look: Look,
     #[command(flatten)]
@@ -176,7 +180,8 @@ pub struct Look {
 #[derive(Args, Debug)]
 pub struct Palette {
     /// The colours of classes in pictures: voc, cityscapes, ade20k, camvid, camvid32, or a file with a line for each
-    /// class, as "128 64 128 road", "#804080 road" or "road,128,64,128", or a GIMP palette; by default those of voc
+    /// class, as "128 64 128 road", "#804080 road" or "road,128,64,128", or a GIMP palette; by default those of voc, over
+    /// and over. Labels in .png have them up to 256 classes
     #[arg(long, value_name = "NAME|FILE")]
     pub palette: Option<String>,
 }

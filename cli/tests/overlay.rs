@@ -216,6 +216,9 @@ fn what_is_refused() {
     segment(&["--blend", "gamma"], &["gamma", "srgb", "linear"]);
     refused(&["segment", "x.npy", "--labels", "y.npy", "--threshold", "0.5"], &["--threshold", "--overlay"]);
     refused(&["segment", "x.npy", "--labels", "y.png", "--legend"], &["--overlay"]);
+    refused(&["segment", "x.npy", "--labels", "y.png", "--hidden", "0"], &["--overlay"]);
+    refused(&["segment", "x.npy", "--labels", "y.png", "--outline", "1"], &["--outline", "--overlay"]);
+    refused(&["segment", "x.npy", "--labels", "y.png", "--blend", "linear"], &["--blend", "--overlay"]);
     refused(&["argmax", "x.npy", "-o", "y.png", "--palette", "one.txt"], &["--palette one.txt", "2", "1"]);
     refused(&["argmax", "x.npy", "-o", "y.npy", "--palette", "voc", "--top-k", "1"], &["--palette", "--top-k"]);
     refused(&["argmax", "x.npy", "-o", "bad.txt", "--palette", "one.txt"], &["bad.txt", ".png"]);

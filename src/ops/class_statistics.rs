@@ -115,7 +115,7 @@ impl ClassStatistics {
     ///
     /// # Errors
     ///
-    /// [`Error::BufferTooSmall`], [`Error::Misaligned`], [`Error::Usage`], [`Error::Aliased`] for buffers that do
+    /// [`Error::BufferTooSmall`], [`Error::Misaligned`], [`Error::Usage`], [`Error::Aliased`], [`Error::OtherDevice`] for buffers that do
     /// not fit; [`Error::Empty`] for no classes; [`Error::LabelType`] for more than the labels tell apart;
     /// [`Error::Limit`] for records that this device cannot bind.
     pub fn dispatch(

@@ -202,9 +202,10 @@ impl Overlay {
     /// `overlay` is a texture of `Rgba8Unorm` with the usage `STORAGE_BINDING`. It holds sRGB values: whoever draws it onto
     /// an sRGB target decodes them, in a shader as `examples/overlay_app` does, or by a view of the format
     /// `Rgba8UnormSrgb` with the usage `TEXTURE_BINDING` alone (the format goes into the `view_formats` of the texture,
-    /// which OpenGL does not have). Its alpha is that of the photo. `photo` has the same size, the usage `TEXTURE_BINDING`, and a format
+    /// which OpenGL does not have). Its alpha is that of the photo. Of either texture the first layer and mip level is
+    /// taken. `photo` has the same size, the usage `TEXTURE_BINDING`, and a format
     /// of `Rgba8Unorm`, `Bgra8Unorm`, whose values are taken for sRGB, or one of these with `Srgb`. Without a photo the result is
-    /// the colour of the class with its alpha, not premultiplied, to be blended by whoever draws it.
+    /// the colour of the class with its alpha, 0 where it is hidden, not premultiplied, to be blended by whoever draws it.
     ///
     /// # Errors
     ///

@@ -125,7 +125,7 @@ impl Segment {
     ///
     /// # Errors
     ///
-    /// [`Error::BufferTooSmall`], [`Error::Misaligned`], [`Error::Usage`], [`Error::Aliased`] for buffers that do
+    /// [`Error::BufferTooSmall`], [`Error::Misaligned`], [`Error::Usage`], [`Error::Aliased`], [`Error::OtherDevice`] for buffers that do
     /// not fit; [`Error::Empty`] for a size of zero; [`Error::LabelType`] for too many classes; [`Error::Limit`] for
     /// sizes that this device cannot bind.
     pub fn dispatch(

@@ -158,7 +158,7 @@ impl TemporalSmoothing {
     ///
     /// # Errors
     ///
-    /// [`Error::BufferTooSmall`], [`Error::Misaligned`], [`Error::Usage`], [`Error::Aliased`] for buffers that do
+    /// [`Error::BufferTooSmall`], [`Error::Misaligned`], [`Error::Usage`], [`Error::Aliased`], [`Error::OtherDevice`] for buffers that do
     /// not fit; [`Error::Value`] for a ratio out of range; [`Error::NoActivation`] for [`Activation::None`];
     /// [`Error::Limit`] for a tensor that this device cannot bind.
     pub fn dispatch(

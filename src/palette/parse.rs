@@ -49,14 +49,15 @@ enum Order {
     NameLast,
 }
 
-/// What a header says, if the line is one.
+/// What a header says, if the line is one. A column before the name, such as that of an index, is not understood.
 fn header(line: &str) -> Option<Order> {
-    let fields: Vec<_> = line.split([',', ' ', '\t']).map(|field| unquoted(field).to_lowercase()).collect();
+    let separators: &[char] = if line.contains(',') { &[','] } else { &[' ', '\t'] };
+    let fields: Vec<_> = line.split(separators).map(|field| unquoted(field).to_lowercase()).collect();
     let initials = |window: &[String]| {
         window.iter().zip(["r", "g", "b"]).zip(["red", "green", "blue"]).all(|((field, a), b)| field == a || field == b)
     };
     let start = fields.windows(3).position(initials)?;
-    Some(if start == 0 { Order::NameLast } else { Order::NameFirst })
+    [Order::NameLast, Order::NameFirst].get(start).copied()
 }
 
 const CHANNELS: &str = "r, g and b in 0..=255";
@@ -76,6 +77,10 @@ fn class(line: &str, order: Option<Order>) -> Result<([u8; 3], String), &'static
         *channel =
             number(field).ok_or(if is_number(field) { CHANNELS } else { "r g b [name], #rrggbb [name] or CSV" })?;
         rest = behind.trim_start();
+    }
+    // "7 128 64 128 road" has the index of the class in front: its colour would be taken for (7, 128, 64).
+    if rest.split_whitespace().next().is_some_and(is_number) {
+        return Err("r g b [name], without an index, or CSV with a header where names are numbers");
     }
     Ok((channels, rest.to_owned()))
 }

@@ -66,7 +66,7 @@ pub fn label(labels: &Labels, pixel: usize) -> Option<u32> {
 /// How an overlay is to be drawn.
 pub fn look<'a>(args: &args::Look, colours: &'a Colours, legend: bool) -> Look<'a> {
     let alpha = (args.alpha * 255.0).round() as u8;
-    Look { colours, blend: args.blend.into(), alpha, outline: args.outline as usize, legend }
+    Look { colours, blend: args.blend.into(), alpha, outline: args.outline as usize, hidden: &[], legend }
 }
 
 /// Adds the score maps that were asked for to the outputs, and returns their paths.

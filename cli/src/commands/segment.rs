@@ -4,11 +4,11 @@ use seghead::{Gpu, Logits, Masks};
 use serde_json::json;
 
 use super::{add_labels, add_scores, label, look, number, open_gpu, planned, print, tell_written};
-use crate::args::{Activation, Common, Rectangle, Resize, Segment, check_share};
+use crate::args::{Activation, Blend, Common, Rectangle, Resize, Segment, check_share};
 use crate::error::Error;
 use crate::files::labels::{LabelValues, write_labels};
 use crate::files::output::{Content, Outputs};
-use crate::files::overlay::Classes;
+use crate::files::overlay::{Classes, Look};
 use crate::files::palette::Colours;
 use crate::files::picture::{Picture, read_picture, write_picture};
 use crate::files::tensor::write_tensor;
@@ -31,6 +31,9 @@ pub fn run(args: &Segment, common: &Common) -> Result<(), Error> {
     if args.activation != Activation::Sigmoid && args.threshold.is_some() && args.overlay.is_none() {
         let message = "--threshold: expected --overlay, which shows what is uncertain, or --activation sigmoid";
         return Err(Error::Usage(message.to_owned()));
+    }
+    if (args.look.outline > 0 || args.look.blend == Blend::Linear) && args.overlay.is_none() {
+        return Err(Error::Usage("--outline and --blend: expected --overlay, which they are of".to_owned()));
     }
     let palette = args.look.palette.palette.as_deref();
     let colours = Colours::new(palette)?;
@@ -154,7 +157,8 @@ impl Job {
                 class: &|pixel| label(&found.labels, pixel),
                 uncertain: args.threshold.is_some().then_some(&uncertain),
             };
-            write_picture(&mut outputs, path, &look(&args.look, colours, args.legend).draw(photo, &classes))?;
+            let look = Look { hidden: &args.hidden, ..look(&args.look, colours, args.legend) };
+            write_picture(&mut outputs, path, &look.draw(photo, &classes))?;
             written.push(path);
         }
         if let Some(path) = &args.all_scores {
@@ -197,7 +201,8 @@ impl Job {
                 present.then_some(if classes == 1 { 1 } else { class })
             };
             let classes = Classes { class: &class, uncertain: None };
-            write_picture(&mut outputs, path, &look(&args.look, colours, args.legend).draw(photo, &classes))?;
+            let look = Look { hidden: &args.hidden, ..look(&args.look, colours, args.legend) };
+            write_picture(&mut outputs, path, &look.draw(photo, &classes))?;
             written.push(path);
         }
         if let Some(path) = &args.all_scores {

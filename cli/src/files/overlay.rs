@@ -16,6 +16,8 @@ pub struct Look<'a> {
     pub alpha: u8,
     /// The width of an outline in pixels, inside each class; 0 for none.
     pub outline: usize,
+    /// Classes that are not shown.
+    pub hidden: &'a [u32],
     /// Whether the colours are explained below the photo.
     pub legend: bool,
 }
@@ -44,6 +46,11 @@ impl Look<'_> {
         picture
     }
 
+    /// The class of a pixel, if it has one that is shown.
+    fn shown(&self, classes: &Classes<'_>, pixel: usize) -> Option<u32> {
+        (classes.class)(pixel).filter(|class| !self.hidden.contains(class))
+    }
+
     fn blended(&self, photo: &Picture, classes: &Classes<'_>) -> Picture {
         // There are only so many pairs of values, and mixing light takes time.
         let values = || 0..=u8::MAX;
@@ -52,7 +59,7 @@ impl Look<'_> {
         let outlined = outlines(photo.width, photo.height, classes.class, self.outline);
         let mut rgb = photo.rgb.clone();
         for (pixel, rgb) in rgb.chunks_exact_mut(3).enumerate() {
-            let Some(class) = (classes.class)(pixel) else { continue };
+            let Some(class) = self.shown(classes, pixel) else { continue };
             if outlined.as_ref().is_some_and(|outlined| outlined[pixel]) {
                 rgb.copy_from_slice(&self.colours.of(class));
                 continue;
@@ -65,12 +72,12 @@ impl Look<'_> {
         Picture { rgb, ..*photo }
     }
 
-    /// Every class that occurs, in order, with its share of all pixels; those of uncertain pixels are counted apart.
+    /// Every class that occurs and is shown, in order, with its share of all pixels; those of uncertain pixels are counted apart.
     fn entries(&self, photo: &Picture, classes: &Classes<'_>) -> Vec<Entry> {
         let mut uncertain = Tally::default();
         let mut tallies: Vec<Tally> = Vec::new();
         for (pixel, rgb) in photo.rgb.chunks_exact(3).enumerate() {
-            let Some(class) = (classes.class)(pixel) else { continue };
+            let Some(class) = self.shown(classes, pixel) else { continue };
             let class = class as usize;
             if class >= tallies.len() {
                 tallies.resize(class + 1, Tally::default());
@@ -160,7 +167,7 @@ mod tests {
     use super::*;
 
     fn look(colours: &Colours) -> Look<'_> {
-        Look { colours, blend: Blend::Straight, alpha: 128, outline: 0, legend: false }
+        Look { colours, blend: Blend::Straight, alpha: 128, outline: 0, hidden: &[], legend: false }
     }
 
     /// As the definition says, pixel by pixel.
