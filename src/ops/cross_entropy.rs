@@ -1,6 +1,6 @@
 use wgpu::BufferBinding;
 
-use super::loss::{RECORD, SoftTargets};
+use super::loss::{RECORD, SoftTargets, Written};
 use crate::dispatch::Bound;
 use crate::host::{Waiting, check_length, logits_of};
 use crate::kernel::binding;
@@ -14,7 +14,7 @@ use pixels::Against;
 pub use pixels::Targets;
 use targets::HostLabels;
 
-pub(crate) use pixels::{PIXELS, SOFT_PIXELS};
+pub(crate) use pixels::{GRADIENTS, PIXELS, SOFT_GRADIENTS, SOFT_PIXELS, WEIGHTS};
 
 /// Cross-entropy straight from logits: what multi-class networks are trained with. It contains the log-softmax, so
 /// that its input is never a softmax.
@@ -41,6 +41,7 @@ pub struct CrossEntropy {
     label_smoothing: f32,
     reduction: Reduction,
     per_pixel: bool,
+    gradient: bool,
 }
 
 impl Default for CrossEntropy {
@@ -51,6 +52,7 @@ impl Default for CrossEntropy {
             label_smoothing: 0.0,
             reduction: Reduction::Mean,
             per_pixel: false,
+            gradient: false,
         }
     }
 }
@@ -87,6 +89,28 @@ impl CrossEntropy {
         Self { per_pixel, ..self }
     }
 
+    /// Whether [`run`](Self::run) returns the gradient of the reduced loss with respect to the logits too, as
+    /// [`Loss::gradient`]. Dispatches that write it are made by [`dispatch_gradient`](Self::dispatch_gradient) and
+    /// [`dispatch_soft_gradient`](Self::dispatch_soft_gradient).
+    ///
+    /// Without options it is `(softmax(x)[c] − [c = t]) / N` with N pixels; the twins are
+    /// [`reference::cross_entropy_gradient`](crate::reference::cross_entropy_gradient) and
+    /// [`reference::cross_entropy_soft_gradient`](crate::reference::cross_entropy_soft_gradient). It is as PyTorch has
+    /// it, but that pixels that are ignored have 0 even where their logits are NaN; of a mean over none but ignored
+    /// pixels, which is NaN, the gradient is 0.
+    ///
+    /// ```
+    /// use seghead::{CrossEntropy, Gpu, GpuOptions, Logits};
+    /// let gpu = Gpu::headless_blocking(&GpuOptions::default())?;
+    /// let operator = CrossEntropy::new().gradient(true);
+    /// let loss = operator.run_blocking(&gpu, &Logits::chw(2, 1, 1)?, &[0.0, 0.0], &[1u8])?;
+    /// assert_eq!(loss.gradient, Some(vec![0.5, -0.5]));
+    /// # Ok::<(), seghead::Error>(())
+    /// ```
+    pub fn gradient(self, gradient: bool) -> Self {
+        Self { gradient, ..self }
+    }
+
     fn check(&self, logits: &Logits) -> Result<(), Error> {
         if let Some(weights) = &self.class_weights {
             check_length("class weights", logits.classes().into(), weights.len() as u64)?;
@@ -116,7 +140,8 @@ impl CrossEntropy {
         record: BufferBinding<'_>,
         losses: Option<BufferBinding<'_>>,
     ) -> Result<Dispatch, Error> {
-        self.dispatch_against(gpu, logits, (input, Against::Labels(targets), losses), record)
+        let written = losses.map_or(Written::Nothing, Written::Losses);
+        self.dispatch_against(gpu, logits, (input, Against::Labels(targets), written), record)
     }
 
     /// [`dispatch`](Self::dispatch) against soft targets: `targets` is a tensor of f32 with the sizes and strides of
@@ -135,14 +160,69 @@ impl CrossEntropy {
         record: BufferBinding<'_>,
         losses: Option<BufferBinding<'_>>,
     ) -> Result<Dispatch, Error> {
-        self.dispatch_against(gpu, logits, (input, Against::Soft(targets), losses), record)
+        let written = losses.map_or(Written::Nothing, Written::Losses);
+        self.dispatch_against(gpu, logits, (input, Against::Soft(targets), written), record)
+    }
+
+    /// [`dispatch`](Self::dispatch) that writes the gradient of the reduced loss with respect to the logits too: to
+    /// `gradient`, a tensor of f32 with the sizes and strides of `logits`, [`Logits::output`]. The logits are read for both
+    /// at once; for the mean a kernel first sums up the weights of the targets. The gradient of a pixel whose target is
+    /// neither a class nor the ignore index is NaN.
+    ///
+    /// # Errors
+    ///
+    /// As [`dispatch`](Self::dispatch).
+    pub fn dispatch_gradient(
+        &self,
+        gpu: &Gpu,
+        logits: &Logits,
+        input: BufferBinding<'_>,
+        targets: Targets<'_>,
+        record: BufferBinding<'_>,
+        gradient: BufferBinding<'_>,
+    ) -> Result<Dispatch, Error> {
+        self.dispatch_with_gradient(gpu, logits, (input, Against::Labels(targets), gradient), record)
+    }
+
+    /// [`dispatch_soft`](Self::dispatch_soft) that writes the gradient as
+    /// [`dispatch_gradient`](Self::dispatch_gradient) does.
+    ///
+    /// # Errors
+    ///
+    /// As [`dispatch`](Self::dispatch).
+    pub fn dispatch_soft_gradient(
+        &self,
+        gpu: &Gpu,
+        logits: &Logits,
+        input: BufferBinding<'_>,
+        targets: BufferBinding<'_>,
+        record: BufferBinding<'_>,
+        gradient: BufferBinding<'_>,
+    ) -> Result<Dispatch, Error> {
+        self.dispatch_with_gradient(gpu, logits, (input, Against::Soft(targets), gradient), record)
+    }
+
+    fn dispatch_with_gradient(
+        &self,
+        gpu: &Gpu,
+        logits: &Logits,
+        (input, against, gradient): (BufferBinding<'_>, Against<'_>, BufferBinding<'_>),
+        record: BufferBinding<'_>,
+    ) -> Result<Dispatch, Error> {
+        let record = Bound::new(gpu, binding::RECORD, record, RECORD)?;
+        let mut dispatch = Dispatch::new();
+        let total = self.push_total(gpu, &mut dispatch, logits, &against)?;
+        let inputs = (input, against, Written::Gradient(gradient, &total));
+        let sums = self.push_pixels(gpu, &mut dispatch, logits, inputs, Some(&record))?;
+        sums.finish(gpu, &mut dispatch, (logits, self.reduction), record)?;
+        Ok(dispatch)
     }
 
     fn dispatch_against(
         &self,
         gpu: &Gpu,
         logits: &Logits,
-        inputs: (BufferBinding<'_>, Against<'_>, Option<BufferBinding<'_>>),
+        inputs: (BufferBinding<'_>, Against<'_>, Written<'_>),
         record: BufferBinding<'_>,
     ) -> Result<Dispatch, Error> {
         // The record must be none of the inputs, although only the last kernel writes it.
