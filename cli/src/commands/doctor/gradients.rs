@@ -189,7 +189,11 @@ fn compare(
         (_, Against::Binary) => 1.0 / (count * classes),
     };
     let largest = if work.weights.is_some() { 2.0 } else { 1.0 };
-    let of_pixel = if against == Against::Binary { 2.0 } else { classes };
+    let of_pixel = match against {
+        Against::Labels(_) => 1.0,
+        Against::Soft => classes,
+        Against::Binary => 2.0,
+    };
     let size = scale * largest * of_pixel;
     let roundings = 2.0 * classes + 5.0 * classes.ln() + 50.0 + if scale == 1.0 { 0.0 } else { 140.0 };
     let tolerance = |_: usize| size * (roundings * U + FLUSHED);
