@@ -117,7 +117,6 @@ pub(crate) static KERNELS: &[&Kernel] = &[
     &ops::class_statistics::COUNT,
     &ops::cross_entropy::PIXELS,
     &ops::cross_entropy::SOFT_PIXELS,
-    &ops::cross_entropy::WEIGHTS,
     &ops::cross_entropy::GRADIENTS,
     &ops::cross_entropy::SOFT_GRADIENTS,
     &ops::interpolate::INTERPOLATE,

@@ -294,7 +294,7 @@ fn twins_are_derivatives() {
 
 #[test]
 fn oracle() {
-    for classes in [1, 2, 3, 21, 24, 25, 30] {
+    for classes in [1, 3, 21, 24, 25] {
         for gpu in [gpu(), default_limits_gpu()] {
             for kind in KINDS {
                 let mut random = Random::new(u64::from(classes));
@@ -588,7 +588,7 @@ fn errors() {
 #[test]
 fn very_many_classes() {
     for kind in [Kind::Labels(LabelType::U32), Kind::Soft] {
-        for classes in [2259, 3640, 3641, 30000] {
+        for classes in [3855, 5041, 5042, 30000] {
             let shape = Logits::chw(classes, 1, 3).unwrap();
             let mut random = Random::new(7);
             let loss = Loss { smoothing: 0.1, reduction: Reduction::Sum, ..Loss::new(kind) };
@@ -599,7 +599,7 @@ fn very_many_classes() {
                         (loss.twin(&shape, &data, &truth), loss.tolerances(&shape, &data, &truth));
                     assert_close(&format!("{kind:?} {classes}"), &gradient, &expected, |i| tolerance[i]);
                 }
-                Err(error) => assert!(classes > 2259 && matches!(error, Error::Limit { .. }), "{classes}: {error}"),
+                Err(error) => assert!(classes > 3855 && matches!(error, Error::Limit { .. }), "{classes}: {error}"),
             }
         }
     }

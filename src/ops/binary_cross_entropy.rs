@@ -171,8 +171,7 @@ impl BinaryCrossEntropy {
 
     /// What the gradient is divided by.
     fn total(&self, gpu: &Gpu, logits: &Logits) -> Result<Buffer, Error> {
-        let elements = logits.map().pixels() as f64 * f64::from(logits.classes());
-        total_weight(gpu, if self.reduction == Reduction::Mean { elements } else { 1.0 })
+        total_weight(gpu, logits.map().pixels() as f64 * f64::from(logits.classes()))
     }
 
     /// Leaves the partial sums of all elements, and returns them.
@@ -223,7 +222,8 @@ impl BinaryCrossEntropy {
                 }
             }
             let params = Params::new(&from).with_output(&to);
-            let params = Params { partials: partials_of_image(params.groups), ..params };
+            let reduction = u32::from(self.reduction == Reduction::Mean);
+            let params = Params { partials: partials_of_image(params.groups), reduction, ..params };
             let writes = written.is_some() && to.is_cropped();
             let in_fours = params.reads_in_fours() && params.writes_in_fours(writes);
             let specialisation = Specialisation {

@@ -1,6 +1,6 @@
 use wgpu::BufferBinding;
 
-use super::loss::{RECORD, SoftTargets, Written};
+use super::loss::{RECORD, SoftTargets};
 use crate::dispatch::Bound;
 use crate::host::{Waiting, check_length, logits_of};
 use crate::kernel::binding;
@@ -14,7 +14,7 @@ use pixels::Against;
 pub use pixels::Targets;
 use targets::HostLabels;
 
-pub(crate) use pixels::{GRADIENTS, PIXELS, SOFT_GRADIENTS, SOFT_PIXELS, WEIGHTS};
+pub(crate) use pixels::{GRADIENTS, PIXELS, SOFT_GRADIENTS, SOFT_PIXELS};
 
 /// Cross-entropy straight from logits: what multi-class networks are trained with. It contains the log-softmax, so
 /// that its input is never a softmax.
@@ -140,8 +140,7 @@ impl CrossEntropy {
         record: BufferBinding<'_>,
         losses: Option<BufferBinding<'_>>,
     ) -> Result<Dispatch, Error> {
-        let written = losses.map_or(Written::Nothing, Written::Losses);
-        self.dispatch_against(gpu, logits, (input, Against::Labels(targets), written), record)
+        self.dispatch_against(gpu, logits, (input, Against::Labels(targets)), (record, losses, None))
     }
 
     /// [`dispatch`](Self::dispatch) against soft targets: `targets` is a tensor of f32 with the sizes and strides of
@@ -160,13 +159,12 @@ impl CrossEntropy {
         record: BufferBinding<'_>,
         losses: Option<BufferBinding<'_>>,
     ) -> Result<Dispatch, Error> {
-        let written = losses.map_or(Written::Nothing, Written::Losses);
-        self.dispatch_against(gpu, logits, (input, Against::Soft(targets), written), record)
+        self.dispatch_against(gpu, logits, (input, Against::Soft(targets)), (record, losses, None))
     }
 
     /// [`dispatch`](Self::dispatch) that writes the gradient of the reduced loss with respect to the logits too: to
-    /// `gradient`, a tensor of f32 with the sizes and strides of `logits`, [`Logits::output`]. The logits are read for both
-    /// at once; for the mean a kernel first sums up the weights of the targets. The gradient of a pixel whose target is
+    /// `gradient`, a tensor of f32 with the sizes and strides of `logits`, [`Logits::output`]. It is a step after the loss,
+    /// which leaves what the mean is divided by. The gradient of a pixel whose target is
     /// neither a class nor the ignore index is NaN.
     ///
     /// # Errors
@@ -181,7 +179,7 @@ impl CrossEntropy {
         record: BufferBinding<'_>,
         gradient: BufferBinding<'_>,
     ) -> Result<Dispatch, Error> {
-        self.dispatch_with_gradient(gpu, logits, (input, Against::Labels(targets), gradient), record)
+        self.dispatch_against(gpu, logits, (input, Against::Labels(targets)), (record, None, Some(gradient)))
     }
 
     /// [`dispatch_soft`](Self::dispatch_soft) that writes the gradient as
@@ -199,37 +197,26 @@ impl CrossEntropy {
         record: BufferBinding<'_>,
         gradient: BufferBinding<'_>,
     ) -> Result<Dispatch, Error> {
-        self.dispatch_with_gradient(gpu, logits, (input, Against::Soft(targets), gradient), record)
-    }
-
-    fn dispatch_with_gradient(
-        &self,
-        gpu: &Gpu,
-        logits: &Logits,
-        (input, against, gradient): (BufferBinding<'_>, Against<'_>, BufferBinding<'_>),
-        record: BufferBinding<'_>,
-    ) -> Result<Dispatch, Error> {
-        let record = Bound::new(gpu, binding::RECORD, record, RECORD)?;
-        let mut dispatch = Dispatch::new();
-        let total = self.push_total(gpu, &mut dispatch, logits, &against)?;
-        let inputs = (input, against, Written::Gradient(gradient, &total));
-        let sums = self.push_pixels(gpu, &mut dispatch, logits, inputs, Some(&record))?;
-        sums.finish(gpu, &mut dispatch, (logits, self.reduction), record)?;
-        Ok(dispatch)
+        self.dispatch_against(gpu, logits, (input, Against::Soft(targets)), (record, None, Some(gradient)))
     }
 
     fn dispatch_against(
         &self,
         gpu: &Gpu,
         logits: &Logits,
-        inputs: (BufferBinding<'_>, Against<'_>, Written<'_>),
-        record: BufferBinding<'_>,
+        (input, against): (BufferBinding<'_>, Against<'_>),
+        (to, losses, gradient): (BufferBinding<'_>, Option<BufferBinding<'_>>, Option<BufferBinding<'_>>),
     ) -> Result<Dispatch, Error> {
-        // The record must be none of the inputs, although only the last kernel writes it.
-        let record = Bound::new(gpu, binding::RECORD, record, RECORD)?;
+        // The record must be none of the inputs, although only the last kernels write and read it.
+        let record = Bound::new(gpu, binding::RECORD, to.clone(), RECORD)?;
         let mut dispatch = Dispatch::new();
+        let inputs = (input.clone(), against.clone(), losses);
         let sums = self.push_pixels(gpu, &mut dispatch, logits, inputs, Some(&record))?;
-        sums.finish(gpu, &mut dispatch, (logits, self.reduction), record)?;
+        sums.finish(gpu, &mut dispatch, (logits, self.reduction), record.clone())?;
+        if let Some(gradient) = gradient {
+            let total = Bound::new(gpu, binding::TOTAL, to, RECORD)?;
+            self.push_gradient(gpu, &mut dispatch, logits, (input, against, gradient, total), Some(&record))?;
+        }
         Ok(dispatch)
     }
 

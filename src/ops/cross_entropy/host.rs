@@ -5,8 +5,10 @@ use wgpu::Buffer;
 use super::CrossEntropy;
 use super::targets::HostTargets;
 use crate::bands::Band;
+use crate::dispatch::Bound;
 use crate::host::{Slot, Waiting};
-use crate::ops::loss::{self, HostLoss, PartialSums, Results, Written, total_weight};
+use crate::kernel::binding;
+use crate::ops::loss::{self, HostLoss, PartialSums, Results, total_weight};
 use crate::{Dispatch, Error, Gpu, Input, Logits, Loss, Reduction};
 
 impl CrossEntropy {
@@ -64,16 +66,12 @@ impl<T: HostTargets> HostLoss for Losses<'_, T> {
     ) -> Result<PartialSums, Error> {
         let targets = self.targets.upload(gpu, dispatch, slot, (whole, band))?;
         let (input, shape) = (slot.logits.as_entire_buffer_binding(), band.shape(whole)?);
-        let Some(gradient) = results.gradient else {
-            let written = results.losses.map_or(Written::Nothing, Written::Losses);
-            return self.operator.push_pixels(gpu, dispatch, &shape, (input, targets, written), None);
-        };
-        if let Some(losses) = results.losses {
-            let inputs = (input.clone(), targets.clone(), Written::Losses(losses));
-            self.operator.push_pixels(gpu, dispatch, &shape, inputs, None)?;
+        if let Some(gradient) = results.gradient {
+            let total = Bound::whole(gpu, binding::TOTAL, &self.total)?;
+            let inputs = (input.clone(), targets.clone(), gradient, total);
+            self.operator.push_gradient(gpu, dispatch, &shape, inputs, None)?;
         }
-        let written = Written::Gradient(gradient, &self.total);
-        self.operator.push_pixels(gpu, dispatch, &shape, (input, targets, written), None)
+        self.operator.push_pixels(gpu, dispatch, &shape, (input, targets, results.losses), None)
     }
 
     fn take(&mut self, (whole, band): (&Logits, &Band), losses: &[f32]) -> Result<(), Error> {

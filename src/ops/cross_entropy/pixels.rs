@@ -1,15 +1,15 @@
 //! From logits and targets on the GPU to partial sums, and to losses per pixel or the gradient.
 
-use wgpu::{Buffer, BufferBinding};
+use wgpu::BufferBinding;
 
 use super::CrossEntropy;
 use crate::bands::{self, Band};
-use crate::dispatch::{Bound, constants, scratch};
+use crate::dispatch::{Bound, constants};
 use crate::kernel::{Access, Kernel, Params, Specialisation, binding};
 use crate::map::MapPart;
-use crate::ops::loss::{PartialSums, RECORD, Written, partials_of_image, total_weight};
+use crate::ops::loss::{PartialSums, partials_of_image};
 use crate::window::Window;
-use crate::{Dispatch, ElementType, Error, Gpu, LabelType, Logits, Map, Reduction};
+use crate::{Dispatch, Error, Gpu, LabelType, Logits, Map, Reduction};
 
 /// Against labels.
 pub(crate) static PIXELS: Kernel = Kernel {
@@ -68,41 +68,18 @@ pub(crate) static SOFT_PIXELS: Kernel = Kernel {
     },
 };
 
-/// The denominators of a mean against labels, from these alone.
-pub(crate) static WEIGHTS: Kernel = Kernel {
-    name: "cross-entropy weights",
-    source: GRADIENT_SOURCE,
-    entry: "weights",
-    class_walks: 1,
-    bindings: &[binding::TARGET, binding::CLASS_WEIGHTS, binding::PARTIALS_OUT],
-    specialisations: |_| {
-        let mut all = Vec::new();
-        for labels in [LabelType::U8, LabelType::U32] {
-            for class_weights in [false, true] {
-                let plain = Specialisation::new(Access::Vec4, ElementType::F32, 0);
-                all.push(Specialisation { labels, class_weights, ..plain });
-            }
-        }
-        all
-    },
-};
-
-/// Against labels, with the gradient.
+/// The gradient against labels.
 pub(crate) static GRADIENTS: Kernel = Kernel {
     name: "cross-entropy gradients",
-    source: GRADIENT_SOURCE,
+    source: concat!(
+        include_str!("../../../shaders/prelude/partials.wgsl"),
+        include_str!("../../../shaders/cross_entropy.wgsl"),
+        include_str!("../../../shaders/cross_entropy_gradient.wgsl")
+    ),
     entry: "gradients",
-    // For each of GROUPS groups: a fifth for the statistics, two more where a logit is special, one for the gradient and
-    // one to smooth; one for all of them.
-    class_walks: 18,
-    bindings: &[
-        binding::LOGITS,
-        binding::GRADIENT,
-        binding::TARGET,
-        binding::CLASS_WEIGHTS,
-        binding::PARTIALS_OUT,
-        binding::TOTAL,
-    ],
+    // A fifth for the statistics, two more where a logit is special, one for the gradient and one to smooth.
+    class_walks: 5,
+    bindings: &[binding::LOGITS, binding::GRADIENT, binding::TARGET, binding::CLASS_WEIGHTS, binding::TOTAL],
     specialisations: |classes| {
         let mut all = Vec::new();
         for (access, element) in Access::inputs() {
@@ -121,7 +98,7 @@ pub(crate) static GRADIENTS: Kernel = Kernel {
     },
 };
 
-/// Against soft targets, with the gradient.
+/// The gradient against soft targets.
 pub(crate) static SOFT_GRADIENTS: Kernel = Kernel {
     name: "cross-entropy soft gradients",
     source: concat!(
@@ -130,17 +107,9 @@ pub(crate) static SOFT_GRADIENTS: Kernel = Kernel {
         include_str!("../../../shaders/soft_cross_entropy_gradient.wgsl")
     ),
     entry: "soft_gradients",
-    // For each of GROUPS groups: a fifth for the statistics, one for the sums, five more where a value is special, one
-    // for the gradient.
-    class_walks: 29,
-    bindings: &[
-        binding::LOGITS,
-        binding::GRADIENT,
-        binding::TARGET,
-        binding::CLASS_WEIGHTS,
-        binding::PARTIALS_OUT,
-        binding::TOTAL,
-    ],
+    // One for the weights, a fifth for the statistics, two more where a value is special, one for the gradient.
+    class_walks: 5,
+    bindings: &[binding::LOGITS, binding::GRADIENT, binding::TARGET, binding::CLASS_WEIGHTS, binding::TOTAL],
     specialisations: |classes| {
         let mut all = Vec::new();
         for (access, element) in Access::inputs() {
@@ -155,12 +124,6 @@ pub(crate) static SOFT_GRADIENTS: Kernel = Kernel {
         all
     },
 };
-
-const GRADIENT_SOURCE: &str = concat!(
-    include_str!("../../../shaders/prelude/partials.wgsl"),
-    include_str!("../../../shaders/cross_entropy.wgsl"),
-    include_str!("../../../shaders/cross_entropy_gradient.wgsl")
-);
 
 /// A map of target labels on the GPU, with the geometry of [`Logits::map`].
 ///
@@ -218,7 +181,10 @@ impl Source<'_> {
         params: Params,
     ) -> Result<(Bound<'_>, Params), Error> {
         match self {
-            Self::Labels(targets) => Ok((targets.read(gpu, map, groups)?, params)),
+            Self::Labels(targets) => {
+                let (buffer, bits) = (targets.buffer.clone(), targets.label_type.bits());
+                Ok((Bound::part(gpu, binding::TARGET, buffer, map.bytes(bits), groups.bytes(bits))?, params))
+            }
             Self::Soft(window) => {
                 let (targets, part) = window.read_as(gpu, dispatch, binding::TARGET, band)?;
                 Ok((targets, params.with_output(&part)))
@@ -237,12 +203,12 @@ impl Source<'_> {
     }
 }
 
-impl Targets<'_> {
-    /// Those of some pixels.
-    fn read(&self, gpu: &Gpu, map: &Map, groups: &MapPart) -> Result<Bound<'_>, Error> {
-        let (buffer, bits) = (self.buffer.clone(), self.label_type.bits());
-        Bound::part(gpu, binding::TARGET, buffer, map.bytes(bits), groups.bytes(bits))
-    }
+/// What a kernel makes of the logits.
+enum Step<'a> {
+    /// Partial sums, and losses per pixel where they are wanted.
+    Losses(&'a PartialSums, Option<BufferBinding<'a>>),
+    /// The gradient, from what it is divided by.
+    Gradient(Window<'a>, Bound<'a>),
 }
 
 impl CrossEntropy {
@@ -252,54 +218,80 @@ impl CrossEntropy {
         gpu: &Gpu,
         dispatch: &mut Dispatch,
         logits: &Logits,
-        (input, against, written): (BufferBinding<'_>, Against<'_>, Written<'_>),
+        (input, against, losses): (BufferBinding<'_>, Against<'_>, Option<BufferBinding<'_>>),
         record: Option<&Bound<'_>>,
     ) -> Result<PartialSums, Error> {
+        let largest = if matches!(against, Against::Soft(_)) { logits.output() } else { *logits };
+        let bands = bands::for_dispatch(gpu, &largest)?;
+        let sums = PartialSums::new(gpu, logits, &bands)?;
+        let step = Step::Losses(&sums, losses);
+        self.push_step(gpu, dispatch, (logits, &bands), (input, against, step), record)?;
+        Ok(sums)
+    }
+
+    /// Writes the gradient; what it is divided by is read where the mean is asked for.
+    pub(super) fn push_gradient(
+        &self,
+        gpu: &Gpu,
+        dispatch: &mut Dispatch,
+        logits: &Logits,
+        (input, against, gradient, total): (BufferBinding<'_>, Against<'_>, BufferBinding<'_>, Bound<'_>),
+        record: Option<&Bound<'_>>,
+    ) -> Result<(), Error> {
+        let bands = bands::for_dispatch(gpu, &logits.output())?;
+        let step = Step::Gradient(Window::new(gpu, gradient, &logits.output(), &bands)?, total);
+        self.push_step(gpu, dispatch, (logits, &bands), (input, against, step), record)
+    }
+
+    fn push_step(
+        &self,
+        gpu: &Gpu,
+        dispatch: &mut Dispatch,
+        (logits, bands): (&Logits, &[Band]),
+        (input, against, step): (BufferBinding<'_>, Against<'_>, Step<'_>),
+        record: Option<&Bound<'_>>,
+    ) -> Result<(), Error> {
         self.check(logits)?;
-        let (map, output) = (logits.map(), logits.output());
-        let (losses, gradient) = match written {
-            Written::Nothing => (None, None),
-            Written::Losses(losses) => (Some(losses), None),
-            Written::Gradient(gradient, total) => (None, Some((gradient, Bound::whole(gpu, binding::TOTAL, total)?))),
-        };
-        // Of what is bound for a band, the largest is a tensor of f32 where there is one beside the logits.
-        let alone = matches!(against, Against::Labels(_)) && gradient.is_none();
-        let bands = bands::for_dispatch(gpu, if alone { logits } else { &output })?;
-        let window = Window::new(gpu, input, logits, &bands)?;
-        let targets = against.source(gpu, logits, &bands)?;
-        let gradient = match gradient {
-            Some((gradient, total)) => Some((Window::new(gpu, gradient, &output, &bands)?, total)),
+        let map = logits.map();
+        let window = Window::new(gpu, input, logits, bands)?;
+        let targets = against.source(gpu, logits, bands)?;
+        let weights = match &self.class_weights {
+            Some(weights) => Some(constants(gpu, "class weights", bytemuck::cast_slice(weights))?),
             None => None,
         };
-        let weights = self.class_weight_buffer(gpu)?;
-        let weights = bound_weights(gpu, weights.as_ref())?;
-
-        let sums = PartialSums::new(gpu, logits, &bands)?;
-        let per_pixel = losses.is_some();
+        let weights = match &weights {
+            Some(weights) => Bound::whole(gpu, binding::CLASS_WEIGHTS, weights)?,
+            None => Bound::placeholder(gpu, binding::CLASS_WEIGHTS),
+        };
         for (i, band) in bands.iter().enumerate() {
             let (input, part) = window.read(gpu, dispatch, band)?;
             let groups = MapPart::of(&map, band);
             let params = Params::new(&part);
-            let (targets_of_band, mut params) = targets.read(gpu, dispatch, band, (&map, &groups), params)?;
-            let mut buffers = vec![input, targets_of_band];
-            let mut cropped = false;
-            match &gradient {
-                Some((gradient, total)) => {
-                    let (written, to) = gradient.write_as(gpu, binding::GRADIENT, band)?;
-                    (params, cropped) = (params.with_output(&to), to.is_cropped());
-                    buffers.extend([written, total.clone()]);
+            let (targets_of_band, params) = targets.read(gpu, dispatch, band, (&map, &groups), params)?;
+            let (written, params, cropped) = match &step {
+                Step::Losses(_, Some(losses)) => {
+                    let losses = Bound::part(gpu, binding::LOSS, losses.clone(), map.bytes(32), groups.bytes(32))?;
+                    (losses, params, false)
                 }
-                None => buffers.push(match &losses {
-                    Some(losses) => Bound::part(gpu, binding::LOSS, losses.clone(), map.bytes(32), groups.bytes(32))?,
-                    None => Bound::placeholder(gpu, binding::LOSS),
-                }),
-            }
+                Step::Losses(..) => (Bound::placeholder(gpu, binding::LOSS), params, false),
+                Step::Gradient(gradient, _) => {
+                    let (gradient, to) = gradient.write_as(gpu, binding::GRADIENT, band)?;
+                    (gradient, params.with_output(&to), to.is_cropped())
+                }
+            };
+            let mut buffers = vec![input, targets_of_band, written];
             if let Some(record) = record {
                 buffers.iter().try_for_each(|other| record.check_apart(other))?;
             }
             let params = self.params_of(logits, band, &groups, params);
+            let (gradient, per_pixel) = match &step {
+                Step::Losses(_, losses) => (false, losses.is_some()),
+                Step::Gradient(..) => (true, false),
+            };
+            // Beside labels nothing else is read or written than maps.
+            let alone = matches!(targets, Source::Labels(_)) && !gradient;
             let in_fours = params.reads_in_fours() && (alone || params.writes_in_fours(cropped));
-            let (kernel, labels) = targets.kernel(gradient.is_some());
+            let (kernel, labels) = targets.kernel(gradient);
             let specialisation = Specialisation {
                 labels,
                 class_weights: self.class_weights.is_some(),
@@ -307,47 +299,23 @@ impl CrossEntropy {
                 per_pixel,
                 ..Specialisation::new(Access::choose(gpu, in_fours), part.element_type(), params.classes)
             };
-            buffers.extend([weights.clone(), sums.of_band(gpu, i)?]);
-            dispatch.push(gpu, (kernel, specialisation), params, &buffers, (params.partials, part.images()))?;
-            if let Some((gradient, _)) = &gradient {
+            buffers.push(weights.clone());
+            let invocations = match &step {
+                Step::Losses(sums, _) => {
+                    buffers.push(sums.of_band(gpu, i)?);
+                    params.partials
+                }
+                Step::Gradient(_, total) => {
+                    buffers.push(total.clone());
+                    params.groups
+                }
+            };
+            dispatch.push(gpu, (kernel, specialisation), params, &buffers, (invocations, part.images()))?;
+            if let Step::Gradient(gradient, _) = &step {
                 gradient.finish(gpu, dispatch, band)?;
             }
         }
-        Ok(sums)
-    }
-
-    /// What the gradient is divided by, before any kernel that divides by it.
-    pub(super) fn push_total(
-        &self,
-        gpu: &Gpu,
-        dispatch: &mut Dispatch,
-        logits: &Logits,
-        against: &Against<'_>,
-    ) -> Result<Buffer, Error> {
-        let targets = match (self.reduction, against) {
-            (Reduction::Sum, _) => return total_weight(gpu, 1.0),
-            (Reduction::Mean, Against::Soft(_)) => return total_weight(gpu, logits.map().pixels() as f64),
-            (Reduction::Mean, Against::Labels(targets)) => targets,
-        };
-        self.check(logits)?;
-        let (map, bands) = (logits.map(), bands::for_dispatch(gpu, logits)?);
-        let weights = self.class_weight_buffer(gpu)?;
-        let weights = bound_weights(gpu, weights.as_ref())?;
-        let sums = PartialSums::new(gpu, logits, &bands)?;
-        for (i, band) in bands.iter().enumerate() {
-            let groups = MapPart::of(&map, band);
-            let params = self.params_of(logits, band, &groups, Params::new(&band.of(logits)));
-            let specialisation = Specialisation {
-                labels: targets.label_type,
-                class_weights: self.class_weights.is_some(),
-                ..Specialisation::new(Access::Vec4, ElementType::F32, 0)
-            };
-            let buffers = [targets.read(gpu, &map, &groups)?, weights.clone(), sums.of_band(gpu, i)?];
-            dispatch.push(gpu, (&WEIGHTS, specialisation), params, &buffers, (params.partials, band.images))?;
-        }
-        let total = scratch(gpu, "total weight", RECORD)?;
-        sums.finish(gpu, dispatch, (logits, self.reduction), Bound::whole(gpu, binding::RECORD, &total)?)?;
-        Ok(total)
+        Ok(())
     }
 
     /// The parameters of a kernel over the pixels of a band, which are `groups` of the map.
@@ -363,19 +331,8 @@ impl CrossEntropy {
             has_ignore_index: u32::from(ignore_index.is_some()),
             ignore_index: ignore_index.unwrap_or(0),
             label_smoothing: self.label_smoothing,
+            reduction: u32::from(self.reduction == Reduction::Mean),
             ..params
         }
-    }
-
-    fn class_weight_buffer(&self, gpu: &Gpu) -> Result<Option<Buffer>, Error> {
-        let buffer = |weights: &Vec<f32>| constants(gpu, "class weights", bytemuck::cast_slice(weights));
-        self.class_weights.as_ref().map(buffer).transpose()
-    }
-}
-
-fn bound_weights<'a>(gpu: &'a Gpu, weights: Option<&'a Buffer>) -> Result<Bound<'a>, Error> {
-    match weights {
-        Some(weights) => Bound::whole(gpu, binding::CLASS_WEIGHTS, weights),
-        None => Ok(Bound::placeholder(gpu, binding::CLASS_WEIGHTS)),
     }
 }

@@ -135,8 +135,8 @@ fn push_partials(
     Ok(())
 }
 
-/// The total weight of a mean, where it is known: what a gradient is divided by, 1 for that of the sum. A kernel reads it
-/// where it would read what [`PartialSums::finish`] leaves.
+/// The total weight of a mean, where it is known: what a gradient is divided by. A kernel reads it where it would read what
+/// [`PartialSums::finish`] leaves.
 pub(crate) fn total_weight(gpu: &Gpu, weight: f64) -> Result<Buffer, Error> {
     let total = LossRecord { loss: 0.0, weight: weight as f32, valid: 0, first_invalid: NONE };
     constants(gpu, binding::TOTAL.what, bytemuck::bytes_of(&total))

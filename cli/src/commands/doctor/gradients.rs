@@ -1,6 +1,6 @@
 //! Cases of the gradients of [`CrossEntropy`] and [`BinaryCrossEntropy`].
 
-use seghead::{BinaryCrossEntropy, CrossEntropy, Dispatch, Error, LabelType, Logits, Reduction, Targets, reference};
+use seghead::{BinaryCrossEntropy, CrossEntropy, Dispatch, Error, LabelType, Reduction, Targets, reference};
 
 use super::bench::Bench;
 use super::data::{CLASSES, Random, Reading, Sample, map_bytes};
@@ -8,7 +8,6 @@ use super::findings::{FLUSHED, Findings, Subject, U};
 use super::{Case, Cases, Context};
 
 const GRADIENTS: &[&str] = &["cross-entropy gradients"];
-const WEIGHTS: &[&str] = &["cross-entropy weights", "loss partials", "loss finish"];
 const SOFT_GRADIENTS: &[&str] = &["cross-entropy soft gradients"];
 const ELEMENTS: &[&str] = &["binary cross-entropy elements"];
 
@@ -54,17 +53,6 @@ pub fn cases() -> Cases {
             }
         }
     }
-    for label_type in [LabelType::U8, LabelType::U32] {
-        for weights in [false, true] {
-            let options = Options { against: Against::Labels(label_type), weights, smoothing: false };
-            cases.push(Case::new(WEIGHTS, format!("{options:?}"), move |context, findings| {
-                let mut random = Random::new(6);
-                let shape = Logits::chw(CLASSES[0], 45, 47)?;
-                let sample = Sample::new("", shape, &mut |_, _| random.logit());
-                check(context, findings, vec![sample], options)
-            }));
-        }
-    }
     cases
 }
 
@@ -89,7 +77,7 @@ impl Work {
             labels: (0..pixels).map(label).collect(),
             numbers,
             weights: options.weights.then(|| (0..classes).map(|c| 0.5 + c as f32 % 7.0 / 4.0).collect()),
-            reduction: if i % 2 == 0 { Reduction::Mean } else { Reduction::Sum },
+            reduction: if i.is_multiple_of(2) { Reduction::Mean } else { Reduction::Sum },
             sample,
         }
     }
@@ -174,12 +162,7 @@ fn compare(
     expected: &[f64],
 ) {
     let shape = &work.sample.shape;
-    let names: Vec<_> = if dispatch.kernels().iter().any(|one| one.kernel == WEIGHTS[0]) {
-        against.kernels().iter().chain(WEIGHTS).copied().collect()
-    } else {
-        against.kernels().to_vec()
-    };
-    let subject = Subject::new(dispatch, &names, &work.sample.name);
+    let subject = Subject::new(dispatch, against.kernels(), &work.sample.name);
     let (classes, count) = (f64::from(shape.classes()), shape.map().pixels() as f64);
     let scale = match (work.reduction, against) {
         (Reduction::Sum, _) => 1.0,
