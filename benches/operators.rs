@@ -111,6 +111,10 @@ fn main() {
             let record = record.as_entire_buffer_binding();
             CrossEntropy::new().dispatch(gpu, &shape, read(), targets(), record, None).unwrap()
         });
+        measure(gpu, &name("cross-entropy mean and gradient"), both + map.bytes(8), || {
+            let (record, gradient) = (record.as_entire_buffer_binding(), out.as_entire_buffer_binding());
+            CrossEntropy::new().dispatch_gradient(gpu, &shape, read(), targets(), record, gradient).unwrap()
+        });
         measure(gpu, &name("cross-entropy per pixel"), shape.bytes() + map.bytes(8) + map.bytes(32), || {
             let (record, losses) = (record.as_entire_buffer_binding(), scores.as_entire_buffer_binding());
             CrossEntropy::new().dispatch(gpu, &shape, read(), targets(), record, Some(losses)).unwrap()

@@ -12,8 +12,15 @@
 // An invocation owns GROUPS groups a workgroup apart, walks their classes and leaves one partial sum, which the kernels
 // of loss.wgsl add up; with PER_ELEMENT it writes the losses too. Every element has the weight 1.
 //
-// logits, soft targets, output (the losses): [N, C, rows, row_pixels] with strides, pos_weights: [C],
-// partial sums: [N, partials]
+// With GRADIENT it writes the gradient with respect to the logits instead, with the sigmoid σ and the total weight D of
+// the mean, the number of elements (1 for the sum):
+//
+//   gradient = ((1 − z) · σ(x) − p · z · σ(−x)) / D
+//
+// in which, for z in 0..=1, only one term is large: small gradients keep their relative accuracy as small losses do.
+//
+// logits, soft targets, output (the losses, or the gradient): [N, C, rows, row_pixels] with strides, pos_weights: [C],
+// partial sums: [N, partials], total: [1]
 
 @group(0) @binding(4) var<storage, read> pos_weights: array<f32>;
 
@@ -25,6 +32,10 @@ fn elements(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocati
   }
   var loss = vec4(0.0);
   var pixels = 0u;
+  var scale = 1.0;
+  if GRADIENT {
+    scale = gradient_scale();
+  }
   let image = image_of(workgroup);
   let first_group = (position - local) * GROUPS + local;
   for (var k = 0u; k < GROUPS; k++) {
@@ -41,8 +52,13 @@ fn elements(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocati
       if POS_WEIGHT {
         p = pos_weights[c];
       }
-      let of_class = losses_of(load(element), load_targets(out), p);
+      let x = load(element);
+      let z = load_targets(out);
+      let of_class = losses_of(x, z, p);
       of_classes += of_class;
+      if GRADIENT {
+        store(out, gradients_of(x, z, p) * scale, place.left);
+      }
       if PER_ELEMENT {
         store(out, of_class, place.left);
       }
@@ -91,4 +107,34 @@ fn exact_losses(x: vec4<f32>, z: vec4<f32>, weight: vec4<f32>, softplus: vec4<f3
   let infinite = magnitude(x) == vec4(NOT_FINITE);
   let undefined = max(magnitude(x), magnitude(z)) > vec4(NOT_FINITE);
   return select(select(finite, loss, infinite), vec4(params.nan), undefined);
+}
+
+fn gradients_of(x: vec4<f32>, z: vec4<f32>, p: f32) -> vec4<f32> {
+  var positive = z;
+  if POS_WEIGHT {
+    positive *= p;
+  }
+  let e = exp(-abs(x));
+  let reciprocal = 1.0 / (1.0 + e);
+  let negative = x < vec4(0.0);
+  let near = select(vec4(1.0), e, negative); // of σ(x), which is e^x / (1 + e^x) where x is negative
+  let far = select(e, vec4(1.0), negative);  // of σ(−x)
+  let gradient = ((1.0 - z) * near - positive * far) * reciprocal;
+  let special = max(magnitude(x), magnitude(z)) >= vec4(NOT_FINITE);
+  if any(special) {
+    return select(gradient, exact_gradients(x, z, positive), special);
+  }
+  return gradient;
+}
+
+// Where x is infinite σ(x) is 0 or 1. An infinite target is that of σ(x) − z without p, and with it makes p · z + 1 − z,
+// which PyTorch multiplies σ(x) by, or what comes of it NaN.
+fn exact_gradients(x: vec4<f32>, z: vec4<f32>, positive: vec4<f32>) -> vec4<f32> {
+  var of_infinite = -z;
+  if POS_WEIGHT {
+    of_infinite = vec4(params.nan);
+  }
+  let of_finite = select(1.0 - z, -positive, x < vec4(0.0));
+  let gradient = select(of_finite, of_infinite, magnitude(z) == vec4(NOT_FINITE));
+  return select(gradient, vec4(params.nan), max(magnitude(x), magnitude(z)) > vec4(NOT_FINITE));
 }

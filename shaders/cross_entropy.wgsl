@@ -16,16 +16,67 @@
 @group(0) @binding(3) var<storage, read> targets: array<Labels>;
 @group(0) @binding(4) var<storage, read> class_weights: array<f32>;
 
+// The targets of a group.
+struct Group {
+  classes: vec4<u32>,
+  counted: vec4<bool>, // pixels of the row that are not ignored
+  invalid: vec4<bool>, // of those, pixels whose target is no class
+}
+
+fn group_of(targets_of_group: Labels, left: u32) -> Group {
+  let classes = unpack_labels(targets_of_group);
+  let ignored = vec4(params.has_ignore_index != 0u) & (classes == vec4(params.ignore_index));
+  let counted = (vec4(0u, 1u, 2u, 3u) < vec4(left)) & !ignored;
+  return Group(classes, counted, counted & (classes >= vec4(params.classes)));
+}
+
+// What the groups of an invocation add up to, lane by lane.
+struct Sums {
+  loss: vec4<f32>,
+  weight: vec4<f32>,
+  valid: vec4<u32>,
+  first_invalid: vec4<u32>,
+}
+
+fn no_sums() -> Sums {
+  return Sums(vec4(0.0), vec4(0.0), vec4(0u), vec4(NONE));
+}
+
+// With the losses of one more group, whose first pixel is `pixel` of the image.
+fn added(sums: Sums, group: Group, group_loss: vec4<f32>, image: u32, pixel: u32) -> Sums {
+  var group_weight = vec4(1.0);
+  if CLASS_WEIGHTS {
+    group_weight = weights_of(group.classes);
+  }
+  let position = params.first_pixel + image * params.pixels + pixel + vec4(0u, 1u, 2u, 3u);
+  return Sums(
+    sums.loss + select(vec4(0.0), group_loss, group.counted),
+    sums.weight + select(vec4(0.0), group_weight, group.counted),
+    sums.valid + select(vec4(0u), vec4(1u), group.counted),
+    min(sums.first_invalid, select(vec4(NONE), position, group.invalid)),
+  );
+}
+
+fn partial_of(sums: Sums) -> Partial {
+  let loss = sums.loss;
+  let weight = sums.weight;
+  let valid = sums.valid;
+  let first_invalid = sums.first_invalid;
+  return Partial(
+    (loss.x + loss.y) + (loss.z + loss.w),
+    (weight.x + weight.y) + (weight.z + weight.w),
+    (valid.x + valid.y) + (valid.z + valid.w),
+    min(min(first_invalid.x, first_invalid.y), min(first_invalid.z, first_invalid.w)),
+  );
+}
+
 @compute @workgroup_size(WORKGROUP)
 fn pixels(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let position = invocation(workgroup, local);
   if position >= params.partials {
     return;
   }
-  var loss = vec4(0.0);
-  var weight = vec4(0.0);
-  var valid = vec4(0u);
-  var first_invalid = vec4(NONE);
+  var sums = no_sums();
   let image = image_of(workgroup);
   let first_group = (position - local) * GROUPS + local;
   for (var k = 0u; k < GROUPS; k++) {
@@ -35,32 +86,14 @@ fn pixels(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation
     }
     let at = map_at(image, group);
     let place = place_of(image, group);
-    let classes = unpack_labels(targets[at]);
-    let lane = vec4(0u, 1u, 2u, 3u);
-    let ignored = vec4(params.has_ignore_index != 0u) & (classes == vec4(params.ignore_index));
-    let counted = (lane < vec4(place.left)) & !ignored;
-    let invalid = counted & (classes >= vec4(params.classes));
-
-    let group_loss = losses_of(place.element, classes);
-    var group_weight = vec4(1.0);
-    if CLASS_WEIGHTS {
-      group_weight = weights_of(classes);
-    }
-    loss += select(vec4(0.0), group_loss, counted);
-    weight += select(vec4(0.0), group_weight, counted);
-    valid += select(vec4(0u), vec4(1u), counted);
-    let image_position = params.first_pixel + image * params.pixels + place.pixel + lane;
-    first_invalid = min(first_invalid, select(vec4(NONE), image_position, invalid));
+    let of_group = group_of(targets[at], place.left);
+    let group_loss = losses_of(place.element, of_group.classes);
+    sums = added(sums, of_group, group_loss, image, place.pixel);
     if PER_PIXEL {
-      losses[at] = select(select(vec4(0.0), group_loss, counted), vec4(params.nan), invalid);
+      losses[at] = select(select(vec4(0.0), group_loss, of_group.counted), vec4(params.nan), of_group.invalid);
     }
   }
-  partials_out[image * params.partials + position] = Partial(
-    (loss.x + loss.y) + (loss.z + loss.w),
-    (weight.x + weight.y) + (weight.z + weight.w),
-    (valid.x + valid.y) + (valid.z + valid.w),
-    min(min(first_invalid.x, first_invalid.y), min(first_invalid.z, first_invalid.w)),
-  );
+  partials_out[image * params.partials + position] = partial_of(sums);
 }
 
 // The losses of a group; a class out of range has some loss that the caller leaves out.
@@ -95,12 +128,23 @@ fn losses_of(first: u32, classes: vec4<u32>) -> vec4<f32> {
     let found = online_statistics(first);
     maximum = found.maximum;
     sum = found.sum;
-    let element = first + min(classes, vec4(params.classes - 1u)) * stride + vec4(0u, 1u, 2u, 3u) * pixel_stride();
-    let inside = min(element, vec4(params.elements - 1u));
-    chosen = vec4(load_one(inside.x), load_one(inside.y), load_one(inside.z), load_one(inside.w));
+    chosen = chosen_of(first, classes);
   }
-  let log_sum = log(sum);
-  var loss = (maximum - chosen) + log_sum;
+  return weighted_losses(Statistics(maximum, sum), chosen, first, classes);
+}
+
+// The logits of the target classes.
+fn chosen_of(first: u32, classes: vec4<u32>) -> vec4<f32> {
+  let class_offset = min(classes, vec4(params.classes - 1u)) * plane_stride();
+  let element = first + class_offset + vec4(0u, 1u, 2u, 3u) * pixel_stride();
+  let inside = min(element, vec4(params.elements - 1u));
+  return vec4(load_one(inside.x), load_one(inside.y), load_one(inside.z), load_one(inside.w));
+}
+
+// The losses, with what is known of all logits and with those of the target classes.
+fn weighted_losses(found: Statistics, chosen: vec4<f32>, first: u32, classes: vec4<u32>) -> vec4<f32> {
+  let log_sum = log(found.sum);
+  var loss = (found.maximum - chosen) + log_sum;
   if CLASS_WEIGHTS {
     loss *= weights_of(classes);
   }
@@ -108,12 +152,12 @@ fn losses_of(first: u32, classes: vec4<u32>) -> vec4<f32> {
     var others = vec4(0.0);
     var element = first;
     for (var c = 0u; c < class_count(); c++) {
-      var other = (maximum - load(element)) + log_sum;
+      var other = (found.maximum - load(element)) + log_sum;
       if CLASS_WEIGHTS {
         other *= class_weights[c];
       }
       others += other;
-      element += stride;
+      element += plane_stride();
     }
     let e = params.label_smoothing;
     loss = (1.0 - e) * loss + e / f32(params.classes) * others;

@@ -256,6 +256,14 @@ pub(crate) fn runs(whole: &Logits, band: &Band, shape: &Logits) -> Vec<(u64, usi
     runs
 }
 
+/// Copies the elements of a band, which has this shape on the GPU, to where they are in the tensor `whole`.
+pub(crate) fn take_band(whole: &Logits, band: &Band, shape: &Logits, (padded, values): (&[f32], &mut [f32])) {
+    for (to, from, count) in runs(whole, band, shape) {
+        let to = to as usize;
+        values[to..to + count].copy_from_slice(&padded[from..from + count]);
+    }
+}
+
 /// Bytes from the GPU as numbers, copied only where they are not aligned for that.
 pub(crate) fn numbers<T: bytemuck::Pod>(bytes: &[u8]) -> Cow<'_, [T]> {
     match bytemuck::try_cast_slice(bytes) {
@@ -320,10 +328,7 @@ impl<D: Fn(usize, &Part, &Slot) -> Result<Dispatch, Error>> Bands for Tensors<'_
     fn take(&mut self, i: usize, outputs: &[&[u8]]) -> Result<(), Error> {
         let padded = numbers::<f32>(outputs[0]);
         let part = &self.parts[i];
-        for (to, from, count) in runs(self.result, &part.result, &part.result_shape) {
-            let to = to as usize;
-            self.values[to..to + count].copy_from_slice(&padded[from..from + count]);
-        }
+        take_band(self.result, &part.result, &part.result_shape, (&padded, &mut self.values));
         Ok(())
     }
 }

@@ -74,6 +74,7 @@ pub(crate) mod binding {
     pub const LOGITS: Binding = read(1, "logits");
     pub const OUTPUT: Binding = write(2, "output");
     pub const LOSSES: Binding = write(2, "losses");
+    pub const GRADIENT: Binding = write(2, "gradient");
     pub const LABELS: Binding = write(3, "labels");
     pub const TARGET: Binding = read(3, "target");
     pub const CONFIDENCE: Binding = write(4, "confidence");
@@ -86,6 +87,7 @@ pub(crate) mod binding {
     pub const PARTIALS_OUT: Binding = write(6, "partial sums");
     pub const RECORD: Binding = write(6, "loss record");
     pub const PARTIALS_IN: Binding = read(7, "partial sums");
+    pub const TOTAL: Binding = read(7, "total weight");
     pub const MAXIMUM_OUT: Binding = write(3, "maximum");
     pub const MAXIMUM_IN: Binding = read(3, "maximum");
     pub const SCALE_OUT: Binding = write(4, "scale");
@@ -115,6 +117,8 @@ pub(crate) static KERNELS: &[&Kernel] = &[
     &ops::class_statistics::COUNT,
     &ops::cross_entropy::PIXELS,
     &ops::cross_entropy::SOFT_PIXELS,
+    &ops::cross_entropy::GRADIENTS,
+    &ops::cross_entropy::SOFT_GRADIENTS,
     &ops::interpolate::INTERPOLATE,
     &ops::inspect::CLEAR,
     &ops::inspect::CLASSES,

@@ -18,7 +18,8 @@ use std::cmp::Ordering;
 use crate::inspection::{no_sums, tolerance};
 use crate::ops::inspect::{SAMPLE, sample_rectangle};
 use crate::{
-    Activation, Axis, AxisSums, BoundingBox, ClassValues, Inspection, Logits, Map, Overlay, Resize, Roughness, SoftMask,
+    Activation, Axis, AxisSums, BoundingBox, ClassValues, Inspection, Logits, Map, Overlay, Reduction, Resize,
+    Roughness, SoftMask,
 };
 
 /// Where class `c` of pixel `pixel`, counted over all images, lies in the data.
@@ -222,6 +223,67 @@ pub fn cross_entropy<T: Copy + Into<f64>>(
     Losses { per_pixel, weight }
 }
 
+/// The gradient of the mean or the sum of [`cross_entropy`] with respect to the logits, packed, in their order:
+/// `(1 − ε) · w[t] · (p[c] − [c = t])  +  ε / C · Σ_k w[k] · (p[c] − [c = k])` with the [`softmax`] p, over the sum of
+/// the weights for the mean. It is 0 where a pixel is ignored, else NaN where the weights sum to 0.
+///
+/// ```
+/// use seghead::{Logits, Reduction, reference};
+/// let logits = Logits::chw(2, 1, 1)?;
+/// let gradient = reference::cross_entropy_gradient(&logits, &[0.0, 0.0], &[1], None, None, 0.0, Reduction::Mean);
+/// assert_eq!(gradient, [0.5, -0.5]);
+/// # Ok::<(), seghead::Error>(())
+/// ```
+///
+/// # Panics
+///
+/// As [`cross_entropy`].
+pub fn cross_entropy_gradient<T: Copy + Into<f64>>(
+    logits: &Logits,
+    data: &[T],
+    targets: &[i64],
+    ignore_index: Option<i64>,
+    class_weights: Option<&[f32]>,
+    label_smoothing: f64,
+    reduction: Reduction,
+) -> Vec<f64> {
+    let losses = cross_entropy(logits, data, targets, ignore_index, class_weights, label_smoothing);
+    let scale = gradient_scale(losses.weight, reduction);
+    let weight_of = |c: usize| class_weights.map_or(1.0, |weights| f64::from(weights[c]));
+    let of_pixel = |(x, &target): (Vec<f64>, &i64)| {
+        let (p, target) = (softmax_of(&x), (Some(target) != ignore_index).then_some(target as usize));
+        let share = |k: usize| {
+            let of_target = if Some(k) == target { 1.0 - label_smoothing } else { 0.0 };
+            weight_of(k) * (of_target + label_smoothing / x.len() as f64)
+        };
+        let of_class = |c: usize| {
+            let of_share = |k: usize| share(k) * (p[c] - f64::from(u8::from(c == k)));
+            target.map_or(0.0, |_| scale * (0..p.len()).map(of_share).sum::<f64>())
+        };
+        (0..p.len()).map(of_class).collect()
+    };
+    packed_pixels(logits, pixels(logits, data).zip(targets).map(of_pixel))
+}
+
+/// What the gradient of a sum is multiplied by.
+fn gradient_scale(weight: f64, reduction: Reduction) -> f64 {
+    match reduction {
+        Reduction::Sum => 1.0,
+        Reduction::Mean if weight == 0.0 => f64::NAN,
+        Reduction::Mean => 1.0 / weight,
+    }
+}
+
+/// The C values of every pixel, packed in the order of the logits.
+fn packed_pixels(logits: &Logits, values: impl Iterator<Item = Vec<f64>>) -> Vec<f64> {
+    let Ok(packed) = logits.resized(logits.images(), logits.height(), logits.width()) else { return Vec::new() };
+    let mut result = vec![0.0; logits.map().pixels() * logits.classes() as usize];
+    for (pixel, values) in values.enumerate() {
+        values.into_iter().enumerate().for_each(|(c, y)| result[index(&packed, pixel, c)] = y);
+    }
+    result
+}
+
 /// Bilinear interpolation to `height × width`, N × C × height × width: what [`Segment`](crate::Segment) never stores.
 ///
 /// As [`torch.nn.functional.interpolate`](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.interpolate.html)
@@ -419,6 +481,35 @@ pub fn cross_entropy_soft<T: Copy + Into<f64>, P: Copy + Into<f64>>(
     Losses { weight: per_pixel.len() as f64, per_pixel }
 }
 
+/// The gradient of the mean or the sum of [`cross_entropy_soft`] with respect to the logits, packed, in their order:
+/// `q[c] · Σ_k w[k] · p'[k] − w[c] · p'[c]` with the [`softmax`] q, over the number of pixels for the mean.
+///
+/// ```
+/// use seghead::{Logits, Reduction, reference};
+/// let (logits, targets) = (Logits::chw(2, 1, 1)?, [0.25, 0.75]);
+/// let gradient = reference::cross_entropy_soft_gradient(&logits, &[0.0, 0.0], &targets, None, 0.0, Reduction::Mean);
+/// assert_eq!(gradient, [0.25, -0.25]);
+/// # Ok::<(), seghead::Error>(())
+/// ```
+pub fn cross_entropy_soft_gradient<T: Copy + Into<f64>, P: Copy + Into<f64>>(
+    logits: &Logits,
+    data: &[T],
+    targets: &[P],
+    class_weights: Option<&[f32]>,
+    label_smoothing: f64,
+    reduction: Reduction,
+) -> Vec<f64> {
+    let scale = gradient_scale(logits.map().pixels() as f64, reduction);
+    let weight_of = |c: usize| class_weights.map_or(1.0, |weights| f64::from(weights[c]));
+    let of_pixel = |(x, targets): (Vec<f64>, Vec<f64>)| {
+        let (q, classes) = (softmax_of(&x), x.len() as f64);
+        let share = |k: usize| weight_of(k) * ((1.0 - label_smoothing) * targets[k] + label_smoothing / classes);
+        let all: f64 = (0..x.len()).map(share).sum();
+        (0..x.len()).map(|c| scale * (q[c] * all - share(c))).collect()
+    };
+    packed_pixels(logits, pixels(logits, data).zip(pixels(logits, targets)).map(of_pixel))
+}
+
 /// What [`Inspect`](crate::Inspect) counts, by the same rules: sums along every axis, in f64, and neighbours in the same
 /// sample, whose differences are f32. The type of the elements in `logits` says how far from 1 a sum may be.
 ///
@@ -538,6 +629,41 @@ pub fn binary_cross_entropy<T: Copy + Into<f64>, P: Copy + Into<f64>>(
         }
     }
     losses
+}
+
+/// The gradient of the mean or the sum of [`binary_cross_entropy`] with respect to the logits, packed, in their order:
+/// `(1 − z) · σ(x) − p · z · σ(−x)`, over the number of elements for the mean. Where the target is infinite it is as
+/// PyTorch computes it, σ(x) − z, or with p `(p · z + 1 − z) · σ(x) − p · z`.
+///
+/// ```
+/// use seghead::{Logits, Reduction, reference};
+/// let (logits, targets) = (Logits::chw(1, 1, 2)?, [1.0, 0.0]);
+/// let gradient = reference::binary_cross_entropy_gradient(&logits, &[0.0, 0.0], &targets, None, Reduction::Sum);
+/// assert_eq!(gradient, [-0.5, 0.5]);
+/// # Ok::<(), seghead::Error>(())
+/// ```
+pub fn binary_cross_entropy_gradient<T: Copy + Into<f64>, P: Copy + Into<f64>>(
+    logits: &Logits,
+    data: &[T],
+    targets: &[P],
+    pos_weight: Option<&[f32]>,
+    reduction: Reduction,
+) -> Vec<f64> {
+    let scale = gradient_scale(logits.map().pixels() as f64 * f64::from(logits.classes()), reduction);
+    let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+    let of_pixel = |(x, z): (Vec<f64>, Vec<f64>)| {
+        let of_class = |c: usize| {
+            let (x, z, p) = (x[c], z[c], pos_weight.map(|weights| f64::from(weights[c])));
+            scale
+                * match p {
+                    None if z.is_infinite() => sigmoid(x) - z,
+                    Some(p) if z.is_infinite() => (p * z + 1.0 - z) * sigmoid(x) - p * z,
+                    _ => (1.0 - z) * sigmoid(x) - p.unwrap_or(1.0) * z * sigmoid(-x),
+                }
+        };
+        (0..x.len()).map(of_class).collect()
+    };
+    packed_pixels(logits, pixels(logits, data).zip(pixels(logits, targets)).map(of_pixel))
 }
 
 /// What there is of a class in an image of labels.

@@ -337,6 +337,9 @@ pub struct CrossEntropy {
     /// Write the result, float32 .npy: of every pixel for none, else a scalar
     #[arg(short, long, value_name = "F.npy", required_if_eq("reduction", "none"))]
     pub output: Option<String>,
+    /// Write the gradient of the result, of the sum for none, with respect to the logits: float32 .npy, as LOGITS
+    #[arg(long, value_name = "F.npy")]
+    pub grad: Option<String>,
 }
 
 #[derive(Args, Debug)]
@@ -355,6 +358,9 @@ pub struct Bce {
     /// Write the result, float32 .npy: shaped like the logits for none, else a scalar
     #[arg(short, long, value_name = "F.npy", required_if_eq("reduction", "none"))]
     pub output: Option<String>,
+    /// Write the gradient of the result, of the sum for none, with respect to the logits: float32 .npy, as LOGITS
+    #[arg(long, value_name = "F.npy")]
+    pub grad: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -62,6 +62,18 @@ fn reductions_and_weights() {
             assert!((loss - expected).abs() < 1e-6 * expected, "{found} {expected}");
             assert_eq!((&found["pixels"], &found["ignored"]), (&8.into(), &0.into()));
         }
+        let slope = |i: usize| {
+            let (z, p, s) = (f64::from(target(i)), f64::from(weight(i)), 1.0 / (1.0 + f64::from(-logit(i)).exp()));
+            (1.0 - z) * s - p * z * (1.0 - s)
+        };
+        for (reduction, count) in [("mean", LOGITS as f64), ("sum", 1.0), ("none", 1.0)] {
+            let grad = ["x.npy", "z.npy", "--reduction", reduction, "-o", "l.npy", "--grad", "g.npy"];
+            report(&folder, &[&grad, options].concat());
+            let (shape, gradient) = shape_and_floats(&folder, "g.npy");
+            assert_eq!(shape, "(2, 3, 2, 2)");
+            let close = |(i, &g): (usize, &f32)| (f64::from(g) - slope(i) / count).abs() < 1e-6;
+            assert!(gradient.iter().enumerate().all(close), "{gradient:?}");
+        }
         let found = report(&folder, &[&["x.npy", "z.npy", "--reduction", "none", "-o", "l.npy"], options].concat());
         assert!(found.get("loss").is_none() && found["pixels"] == 8, "{found}");
         let (shape, losses) = shape_and_floats(&folder, "l.npy");

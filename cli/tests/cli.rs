@@ -80,8 +80,43 @@ fn losses_are_pytorchs() {
     let losses = read_floats(&folder, "l.npy");
     assert!((losses[0] - std::f32::consts::LN_2).abs() < 1e-6 && losses[2] == 0.0);
     npy(&folder, "void.npy", "<i8", "(1, 1, 3)", bytemuck::cast_slice(&[-7i64; 3]));
-    let void = ["loss", "cross-entropy", "x.npy", "void.npy", "--ignore-index", "-7", "--json"];
+    let void = ["loss", "cross-entropy", "x.npy", "void.npy", "--ignore-index", "-7", "--json", "--grad", "g.npy"];
     assert_eq!(json(&seghead(&folder, &void))["loss"], Value::Null);
+    assert_eq!(read_floats(&folder, "g.npy"), [0.0; 6]);
+}
+
+/// Softmax less the target, over the pixels that count for the mean; shaped and laid as the logits.
+#[test]
+fn gradients() {
+    let folder = TempDir::new().unwrap();
+    floats(&folder, "x.npy", "(2, 1, 3)", &[0.0; 6]);
+    floats(&folder, "last.npy", "(1, 3, 2)", &[0.0; 6]);
+    npy(&folder, "t.npy", "<i8", "(1, 3)", bytemuck::cast_slice(&[0i64, 1, -7]));
+    let of_sum = [-0.5, 0.5, 0.0, 0.5, -0.5, 0.0];
+    for reduction in ["mean", "sum", "none"] {
+        let scale = if reduction == "mean" { 0.5 } else { 1.0 };
+        let options = ["--ignore-index", "-7", "--reduction", reduction, "-o", "l.npy", "--grad", "g.npy", "--json"];
+        let run = |logits: &[&str]| {
+            let loss = [&["loss", "cross-entropy"], logits, &options].concat();
+            json(&seghead(&folder, &loss));
+            read(&folder, "g.npy").0
+        };
+        assert!(run(&["x.npy", "t.npy"]).contains("(2, 1, 3)"));
+        assert_eq!(read_floats(&folder, "g.npy"), of_sum.map(|x| x * scale), "{reduction}");
+        assert!(run(&["last.npy", "t.npy", "--layout", "hwc"]).contains("(1, 3, 2)"));
+        let last = [of_sum[0], of_sum[3], of_sum[1], of_sum[4], of_sum[2], of_sum[5]];
+        assert_eq!(read_floats(&folder, "g.npy"), last.map(|x| x * scale), "{reduction}");
+    }
+    for (path, code, words) in [
+        ("x.npy", 2, &["x.npy", "input"][..]),
+        ("t.npy", 2, &["t.npy", "input"]),
+        ("g.png", 2, &["g.png", ".npy"]),
+        ("no/g.npy", 1, &["no"]),
+        ("l.npy", 2, &["l.npy"]),
+    ] {
+        let loss = ["loss", "cross-entropy", "x.npy", "t.npy", "--ignore-index", "-7", "-o", "l.npy", "--grad", path];
+        refused(&folder, &loss, code, words, 5);
+    }
 }
 
 #[test]

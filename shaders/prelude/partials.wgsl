@@ -12,3 +12,13 @@ const GROUPS: u32 = 4u; // groups of four pixels that an invocation sums up
 
 @group(0) @binding(5) var<storage, read_write> losses: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read_write> partials_out: array<Partial>;
+@group(0) @binding(7) var<storage, read> total: array<Partial>;
+
+// What the gradient of the sum is multiplied by.
+fn gradient_scale() -> f32 {
+  if params.reduction == 0u {
+    return 1.0;
+  }
+  let weight = total[0].weight;
+  return select(1.0 / weight, params.nan, weight == 0.0);
+}

@@ -1,6 +1,6 @@
-use wgpu::BufferBinding;
+use wgpu::{Buffer, BufferBinding};
 
-use super::loss::{PartialSums, RECORD, SoftTargets, partials_of_image};
+use super::loss::{PartialSums, RECORD, SoftTargets, Written, partials_of_image, total_weight};
 use crate::bands;
 use crate::dispatch::{Bound, constants};
 use crate::host::{Waiting, check_length, logits_of};
@@ -19,16 +19,21 @@ pub(crate) static ELEMENTS: Kernel = Kernel {
     entry: "elements",
     // For each of GROUPS groups.
     class_walks: 4,
-    bindings: &[binding::LOGITS, binding::TARGET, binding::POS_WEIGHT, binding::LOSSES, binding::PARTIALS_OUT],
+    bindings: &[
+        binding::LOGITS,
+        binding::LOSSES,
+        binding::TARGET,
+        binding::POS_WEIGHT,
+        binding::PARTIALS_OUT,
+        binding::TOTAL,
+    ],
     specialisations: |_| {
         let mut all = Vec::new();
         for (access, element) in Access::inputs() {
-            for bits in 0..4 {
-                all.push(Specialisation {
-                    pos_weight: bits & 1 != 0,
-                    per_element: bits & 2 != 0,
-                    ..Specialisation::new(access, element, 0)
-                });
+            for pos_weight in [false, true] {
+                let plain = Specialisation { pos_weight, ..Specialisation::new(access, element, 0) };
+                let per_element = Specialisation { per_element: true, ..plain };
+                all.extend([plain, per_element, Specialisation { gradient: true, ..plain }]);
             }
         }
         all
@@ -59,6 +64,7 @@ pub struct BinaryCrossEntropy {
     pos_weight: Option<Vec<f32>>,
     reduction: Reduction,
     per_element: bool,
+    gradient: bool,
 }
 
 impl BinaryCrossEntropy {
@@ -81,6 +87,24 @@ impl BinaryCrossEntropy {
     /// if it has a buffer for it.
     pub fn per_element(self, per_element: bool) -> Self {
         Self { per_element, ..self }
+    }
+
+    /// Whether [`run`](Self::run) returns the gradient of the reduced loss with respect to the logits too, as
+    /// [`Loss::gradient`]. A dispatch that writes it is made by [`dispatch_gradient`](Self::dispatch_gradient).
+    ///
+    /// Per element it is `(1 − z) · σ(x) − p · z · σ(−x)` with the sigmoid σ, over the number of elements for the mean;
+    /// the twin is [`reference::binary_cross_entropy_gradient`](crate::reference::binary_cross_entropy_gradient).
+    ///
+    /// ```
+    /// use seghead::{BinaryCrossEntropy, Gpu, GpuOptions, Logits};
+    /// let gpu = Gpu::headless_blocking(&GpuOptions::default())?;
+    /// let operator = BinaryCrossEntropy::new().gradient(true);
+    /// let loss = operator.run_blocking(&gpu, &Logits::chw(1, 1, 2)?, &[0.0, 0.0], &[1.0, 0.0])?;
+    /// assert_eq!(loss.gradient, Some(vec![-0.25, 0.25]));
+    /// # Ok::<(), seghead::Error>(())
+    /// ```
+    pub fn gradient(self, gradient: bool) -> Self {
+        Self { gradient, ..self }
     }
 
     fn check(&self, logits: &Logits) -> Result<(), Error> {
@@ -107,12 +131,47 @@ impl BinaryCrossEntropy {
         record: BufferBinding<'_>,
         losses: Option<BufferBinding<'_>>,
     ) -> Result<Dispatch, Error> {
+        let written = losses.map_or(Written::Nothing, Written::Losses);
+        self.dispatch_written(gpu, logits, (input, targets, written), record)
+    }
+
+    /// [`dispatch`](Self::dispatch) that writes the gradient of the reduced loss with respect to the logits too, in one
+    /// pass: to `gradient`, f32, which lies as the targets do.
+    ///
+    /// # Errors
+    ///
+    /// As [`dispatch`](Self::dispatch).
+    pub fn dispatch_gradient(
+        &self,
+        gpu: &Gpu,
+        logits: &Logits,
+        input: BufferBinding<'_>,
+        targets: BufferBinding<'_>,
+        record: BufferBinding<'_>,
+        gradient: BufferBinding<'_>,
+    ) -> Result<Dispatch, Error> {
+        let total = self.total(gpu, logits)?;
+        self.dispatch_written(gpu, logits, (input, targets, Written::Gradient(gradient, &total)), record)
+    }
+
+    fn dispatch_written(
+        &self,
+        gpu: &Gpu,
+        logits: &Logits,
+        inputs: (BufferBinding<'_>, BufferBinding<'_>, Written<'_>),
+        record: BufferBinding<'_>,
+    ) -> Result<Dispatch, Error> {
         // The record must be none of the inputs, although only the last kernel writes it.
         let record = Bound::new(gpu, binding::RECORD, record, RECORD)?;
         let mut dispatch = Dispatch::new();
-        let sums = self.push_elements(gpu, &mut dispatch, logits, (input, targets, losses), Some(&record))?;
+        let sums = self.push_elements(gpu, &mut dispatch, logits, inputs, Some(&record))?;
         sums.finish(gpu, &mut dispatch, (logits, self.reduction), record)?;
         Ok(dispatch)
+    }
+
+    /// What the gradient is divided by.
+    fn total(&self, gpu: &Gpu, logits: &Logits) -> Result<Buffer, Error> {
+        total_weight(gpu, logits.map().pixels() as f64 * f64::from(logits.classes()))
     }
 
     /// Leaves the partial sums of all elements, and returns them.
@@ -121,7 +180,7 @@ impl BinaryCrossEntropy {
         gpu: &Gpu,
         dispatch: &mut Dispatch,
         logits: &Logits,
-        (input, targets, losses): (BufferBinding<'_>, BufferBinding<'_>, Option<BufferBinding<'_>>),
+        (input, targets, written): (BufferBinding<'_>, BufferBinding<'_>, Written<'_>),
         record: Option<&Bound<'_>>,
     ) -> Result<PartialSums, Error> {
         self.check(logits)?;
@@ -129,7 +188,18 @@ impl BinaryCrossEntropy {
         let bands = bands::for_dispatch(gpu, &output)?;
         let input = Window::new(gpu, input, logits, &bands)?;
         let targets = Window::new(gpu, targets, &output, &bands)?;
-        let losses = losses.map(|losses| Window::new(gpu, losses, &output, &bands)).transpose()?;
+        let (per_element, gradient) = (matches!(written, Written::Losses(_)), matches!(written, Written::Gradient(..)));
+        let (written, total) = match written {
+            Written::Nothing => (None, Bound::placeholder(gpu, binding::TOTAL)),
+            Written::Losses(losses) => (Some((losses, binding::LOSSES)), Bound::placeholder(gpu, binding::TOTAL)),
+            Written::Gradient(gradient, total) => {
+                (Some((gradient, binding::GRADIENT)), Bound::whole(gpu, binding::TOTAL, total)?)
+            }
+        };
+        let written = match written {
+            Some((buffer, binding)) => Some((Window::new(gpu, buffer, &output, &bands)?, binding)),
+            None => None,
+        };
         let weights = match &self.pos_weight {
             Some(weights) => Some(constants(gpu, "pos weight", bytemuck::cast_slice(weights))?),
             None => None,
@@ -142,29 +212,31 @@ impl BinaryCrossEntropy {
         for (i, band) in bands.iter().enumerate() {
             let (input, from) = input.read(gpu, dispatch, band)?;
             let (targets, to) = targets.read_as(gpu, dispatch, binding::TARGET, band)?;
-            let written = match &losses {
-                Some(losses) => losses.write_as(gpu, binding::LOSSES, band)?.0,
+            let results = match &written {
+                Some((window, binding)) => window.write_as(gpu, *binding, band)?.0,
                 None => Bound::placeholder(gpu, binding::LOSSES),
             };
             if let Some(record) = record {
-                for other in [&input, &targets, &written] {
+                for other in [&input, &targets, &results] {
                     record.check_apart(other)?;
                 }
             }
             let params = Params::new(&from).with_output(&to);
-            let params = Params { partials: partials_of_image(params.groups), ..params };
-            let writes = losses.is_some() && to.is_cropped();
+            let reduction = u32::from(self.reduction == Reduction::Mean);
+            let params = Params { partials: partials_of_image(params.groups), reduction, ..params };
+            let writes = written.is_some() && to.is_cropped();
             let in_fours = params.reads_in_fours() && params.writes_in_fours(writes);
             let specialisation = Specialisation {
                 pos_weight: self.pos_weight.is_some(),
-                per_element: losses.is_some(),
+                per_element,
+                gradient,
                 ..Specialisation::new(Access::choose(gpu, in_fours), from.element_type(), 0)
             };
-            let buffers = [input, targets, weights.clone(), written, sums.of_band(gpu, i)?];
+            let buffers = [input, results, targets, weights.clone(), sums.of_band(gpu, i)?, total.clone()];
             let invocations = (params.partials, from.images());
             dispatch.push(gpu, (&ELEMENTS, specialisation), params, &buffers, invocations)?;
-            if let Some(losses) = &losses {
-                losses.finish(gpu, dispatch, band)?;
+            if let Some((window, _)) = &written {
+                window.finish(gpu, dispatch, band)?;
             }
         }
         Ok(sums)

@@ -14,7 +14,7 @@ use pixels::Against;
 pub use pixels::Targets;
 use targets::HostLabels;
 
-pub(crate) use pixels::{PIXELS, SOFT_PIXELS};
+pub(crate) use pixels::{GRADIENTS, PIXELS, SOFT_GRADIENTS, SOFT_PIXELS};
 
 /// Cross-entropy straight from logits: what multi-class networks are trained with. It contains the log-softmax, so
 /// that its input is never a softmax.
@@ -41,6 +41,7 @@ pub struct CrossEntropy {
     label_smoothing: f32,
     reduction: Reduction,
     per_pixel: bool,
+    gradient: bool,
 }
 
 impl Default for CrossEntropy {
@@ -51,6 +52,7 @@ impl Default for CrossEntropy {
             label_smoothing: 0.0,
             reduction: Reduction::Mean,
             per_pixel: false,
+            gradient: false,
         }
     }
 }
@@ -87,6 +89,28 @@ impl CrossEntropy {
         Self { per_pixel, ..self }
     }
 
+    /// Whether [`run`](Self::run) returns the gradient of the reduced loss with respect to the logits too, as
+    /// [`Loss::gradient`]. Dispatches that write it are made by [`dispatch_gradient`](Self::dispatch_gradient) and
+    /// [`dispatch_soft_gradient`](Self::dispatch_soft_gradient).
+    ///
+    /// Without options it is `(softmax(x)[c] − [c = t]) / N` with N pixels; the twins are
+    /// [`reference::cross_entropy_gradient`](crate::reference::cross_entropy_gradient) and
+    /// [`reference::cross_entropy_soft_gradient`](crate::reference::cross_entropy_soft_gradient). It is as PyTorch has
+    /// it, but that pixels that are ignored have 0 even where their logits are NaN; of a mean over none but ignored
+    /// pixels, which is NaN, the gradient is 0.
+    ///
+    /// ```
+    /// use seghead::{CrossEntropy, Gpu, GpuOptions, Logits};
+    /// let gpu = Gpu::headless_blocking(&GpuOptions::default())?;
+    /// let operator = CrossEntropy::new().gradient(true);
+    /// let loss = operator.run_blocking(&gpu, &Logits::chw(2, 1, 1)?, &[0.0, 0.0], &[1u8])?;
+    /// assert_eq!(loss.gradient, Some(vec![0.5, -0.5]));
+    /// # Ok::<(), seghead::Error>(())
+    /// ```
+    pub fn gradient(self, gradient: bool) -> Self {
+        Self { gradient, ..self }
+    }
+
     fn check(&self, logits: &Logits) -> Result<(), Error> {
         if let Some(weights) = &self.class_weights {
             check_length("class weights", logits.classes().into(), weights.len() as u64)?;
@@ -116,7 +140,7 @@ impl CrossEntropy {
         record: BufferBinding<'_>,
         losses: Option<BufferBinding<'_>>,
     ) -> Result<Dispatch, Error> {
-        self.dispatch_against(gpu, logits, (input, Against::Labels(targets), losses), record)
+        self.dispatch_against(gpu, logits, (input, Against::Labels(targets)), (record, losses, None))
     }
 
     /// [`dispatch`](Self::dispatch) against soft targets: `targets` is a tensor of f32 with the sizes and strides of
@@ -135,21 +159,64 @@ impl CrossEntropy {
         record: BufferBinding<'_>,
         losses: Option<BufferBinding<'_>>,
     ) -> Result<Dispatch, Error> {
-        self.dispatch_against(gpu, logits, (input, Against::Soft(targets), losses), record)
+        self.dispatch_against(gpu, logits, (input, Against::Soft(targets)), (record, losses, None))
+    }
+
+    /// [`dispatch`](Self::dispatch) that writes the gradient of the reduced loss with respect to the logits too: to
+    /// `gradient`, a tensor of f32 with the sizes and strides of `logits`, [`Logits::output`]. It is a step after the loss,
+    /// which leaves what the mean is divided by. The gradient of a pixel whose target is
+    /// neither a class nor the ignore index is NaN.
+    ///
+    /// # Errors
+    ///
+    /// As [`dispatch`](Self::dispatch).
+    pub fn dispatch_gradient(
+        &self,
+        gpu: &Gpu,
+        logits: &Logits,
+        input: BufferBinding<'_>,
+        targets: Targets<'_>,
+        record: BufferBinding<'_>,
+        gradient: BufferBinding<'_>,
+    ) -> Result<Dispatch, Error> {
+        self.dispatch_against(gpu, logits, (input, Against::Labels(targets)), (record, None, Some(gradient)))
+    }
+
+    /// [`dispatch_soft`](Self::dispatch_soft) that writes the gradient as
+    /// [`dispatch_gradient`](Self::dispatch_gradient) does.
+    ///
+    /// # Errors
+    ///
+    /// As [`dispatch`](Self::dispatch).
+    pub fn dispatch_soft_gradient(
+        &self,
+        gpu: &Gpu,
+        logits: &Logits,
+        input: BufferBinding<'_>,
+        targets: BufferBinding<'_>,
+        record: BufferBinding<'_>,
+        gradient: BufferBinding<'_>,
+    ) -> Result<Dispatch, Error> {
+        self.dispatch_against(gpu, logits, (input, Against::Soft(targets)), (record, None, Some(gradient)))
     }
 
     fn dispatch_against(
         &self,
         gpu: &Gpu,
         logits: &Logits,
-        inputs: (BufferBinding<'_>, Against<'_>, Option<BufferBinding<'_>>),
-        record: BufferBinding<'_>,
+        (input, against): (BufferBinding<'_>, Against<'_>),
+        (to, losses, gradient): (BufferBinding<'_>, Option<BufferBinding<'_>>, Option<BufferBinding<'_>>),
     ) -> Result<Dispatch, Error> {
-        // The record must be none of the inputs, although only the last kernel writes it.
-        let record = Bound::new(gpu, binding::RECORD, record, RECORD)?;
+        // The record must be none of the inputs, although only the last kernels write and read it.
+        let record = Bound::new(gpu, binding::RECORD, to.clone(), RECORD)?;
         let mut dispatch = Dispatch::new();
+        let inputs = (input.clone(), against.clone(), losses);
         let sums = self.push_pixels(gpu, &mut dispatch, logits, inputs, Some(&record))?;
-        sums.finish(gpu, &mut dispatch, (logits, self.reduction), record)?;
+        sums.finish(gpu, &mut dispatch, (logits, self.reduction), record.clone())?;
+        if let Some(gradient) = gradient {
+            let total = Bound::new(gpu, binding::TOTAL, to, RECORD)?;
+            self.push_gradient(gpu, &mut dispatch, logits, (input, against, gradient, total), Some(&record))?;
+        }
         Ok(dispatch)
     }
 

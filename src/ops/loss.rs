@@ -4,9 +4,20 @@ mod host;
 mod partials;
 mod targets;
 
-pub(crate) use host::{HostLoss, run};
-pub(crate) use partials::{FINISH, PARTIALS, PartialSums, RECORD, partials_of_image};
+pub(crate) use host::{HostLoss, Results, run};
+pub(crate) use partials::{FINISH, PARTIALS, PartialSums, RECORD, partials_of_image, total_weight};
 pub(crate) use targets::SoftTargets;
+
+use wgpu::{Buffer, BufferBinding};
+
+/// What a kernel of a loss writes beside its partial sums.
+pub(crate) enum Written<'a> {
+    Nothing,
+    /// The single losses.
+    Losses(BufferBinding<'a>),
+    /// The gradient, divided by the weight in a record.
+    Gradient(BufferBinding<'a>, &'a Buffer),
+}
 
 /// How losses become one number.
 ///
@@ -73,4 +84,6 @@ pub struct Loss {
     /// The loss of every element, in the order of the logits, if [`BinaryCrossEntropy`](crate::BinaryCrossEntropy) was
     /// asked for it.
     pub per_element: Option<Vec<f32>>,
+    /// The gradient of [`value`](Self::value) with respect to the logits, in their order, if it was asked for.
+    pub gradient: Option<Vec<f32>>,
 }

@@ -20,7 +20,8 @@ pub fn run(args: &Loss, common: &Common) -> Result<(), Error> {
 }
 
 fn cross_entropy(args: &CrossEntropy, common: &Common) -> Result<(), Error> {
-    check_output(&args.logits, &args.target, args.output.as_deref())?;
+    let outputs = Files { result: args.output.as_deref(), gradient: args.grad.as_deref() };
+    outputs.check(&args.logits, &args.target)?;
     let progress = Progress::start("computing", common);
     let mut input = Input::open(&args.logits, common)?;
     let targets = read_targets(&args.target)?;
@@ -35,7 +36,8 @@ fn cross_entropy(args: &CrossEntropy, common: &Common) -> Result<(), Error> {
         .class_weights(class_weights)
         .label_smoothing(args.label_smoothing)
         .reduction(reduction(args.reduction))
-        .per_pixel(args.reduction == Reduction::None);
+        .per_pixel(args.reduction == Reduction::None)
+        .gradient(args.grad.is_some());
     let gpu = open_gpu(common)?;
     let logits = input.logits;
     let loss = match targets {
@@ -51,11 +53,12 @@ fn cross_entropy(args: &CrossEntropy, common: &Common) -> Result<(), Error> {
     let shape = input.map_shape(logits.height(), logits.width());
     let warnings = lint::warn(&gpu, &mut input, Check::Softmax, common);
     let single = loss.per_pixel.as_deref().map(|losses| (&shape[..], losses));
-    report(common, progress, args.output.as_deref(), (&loss, single), warnings)
+    report(common, progress, (outputs, &input.shape), (&loss, single), warnings)
 }
 
 fn bce(args: &Bce, common: &Common) -> Result<(), Error> {
-    check_output(&args.logits, &args.target, args.output.as_deref())?;
+    let outputs = Files { result: args.output.as_deref(), gradient: args.grad.as_deref() };
+    outputs.check(&args.logits, &args.target)?;
     let progress = Progress::start("computing", common);
     let mut input = Input::open(&args.logits, common)?;
     let targets = read_targets(&args.target)?;
@@ -64,7 +67,8 @@ fn bce(args: &Bce, common: &Common) -> Result<(), Error> {
     let operator = seghead::BinaryCrossEntropy::new()
         .pos_weight(pos_weight)
         .reduction(reduction(args.reduction))
-        .per_element(args.reduction == Reduction::None);
+        .per_element(args.reduction == Reduction::None)
+        .gradient(args.grad.is_some());
     let gpu = open_gpu(common)?;
     let logits = input.logits;
     let loss = match targets {
@@ -77,13 +81,26 @@ fn bce(args: &Bce, common: &Common) -> Result<(), Error> {
     let loss = loss.map_err(|error| input.error(error))?;
     let warnings = lint::warn(&gpu, &mut input, Check::Sigmoid, common);
     let single = loss.per_element.as_deref().map(|losses| (&input.shape[..], losses));
-    report(common, progress, args.output.as_deref(), (&loss, single), warnings)
+    report(common, progress, (outputs, &input.shape), (&loss, single), warnings)
 }
 
-/// Refuses a result that would be written over an input, or that has no place there.
-fn check_output(logits: &str, target: &str, output: Option<&str>) -> Result<(), Error> {
-    let planned: Vec<_> = output.map(|path| (path, Content::Array)).into_iter().collect();
-    Ok(Outputs::check(&[logits, target], &planned)?)
+/// The files to write.
+#[derive(Clone, Copy)]
+struct Files<'a> {
+    result: Option<&'a str>,
+    gradient: Option<&'a str>,
+}
+
+impl<'a> Files<'a> {
+    fn paths(self) -> impl Iterator<Item = &'a str> {
+        self.result.into_iter().chain(self.gradient)
+    }
+
+    /// Refuses a file that would be written over an input, or that has no place there.
+    fn check(self, logits: &str, target: &str) -> Result<(), Error> {
+        let planned: Vec<_> = self.paths().map(|path| (path, Content::Array)).collect();
+        Ok(Outputs::check(&[logits, target], &planned)?)
+    }
 }
 
 /// Single losses are not reduced, but asked for beside a sum.
@@ -95,24 +112,25 @@ fn reduction(reduction: Reduction) -> seghead::Reduction {
 type Single<'a> = (&'a [usize], &'a [f32]);
 
 /// Writes and prints a loss: the single ones, with their shape, where they were asked for, else what they are reduced
-/// to.
+/// to; and writes its gradient, which has the shape of the logits.
 fn report(
     common: &Common,
     progress: Progress,
-    output: Option<&str>,
+    (files, logits_shape): (Files<'_>, &[usize]),
     (loss, single): (&seghead::Loss, Option<Single<'_>>),
     warnings: Vec<String>,
 ) -> Result<(), Error> {
-    if let Some(path) = output {
-        let mut outputs = Outputs::new();
+    let mut outputs = Outputs::new();
+    if let Some(path) = files.result {
         let (shape, losses) = single.unwrap_or((&[], std::slice::from_ref(&loss.value)));
         write_tensor(&mut outputs, path, shape, losses)?;
-        outputs.commit()?;
     }
+    if let (Some(path), Some(gradient)) = (files.gradient, &loss.gradient) {
+        write_tensor(&mut outputs, path, logits_shape, gradient)?;
+    }
+    outputs.commit()?;
     drop(progress);
-    if let Some(path) = output {
-        tell_written(common, &[path]);
-    }
+    tell_written(common, &files.paths().collect::<Vec<_>>());
     let mut report = json!({ "pixels": loss.pixels, "ignored": loss.ignored, "warnings": warnings });
     let mut text = String::new();
     if single.is_none() {

@@ -5,7 +5,7 @@ use wgpu::Buffer;
 use super::BinaryCrossEntropy;
 use crate::bands::{self, Band};
 use crate::host::{self, Slot, Waiting};
-use crate::ops::loss::{self, HostLoss, PartialSums, SoftTargets};
+use crate::ops::loss::{self, HostLoss, PartialSums, Results, SoftTargets, Written};
 use crate::{Dispatch, Error, Gpu, Input, Logits, Loss};
 
 impl BinaryCrossEntropy {
@@ -20,8 +20,10 @@ impl BinaryCrossEntropy {
     ) -> Result<Loss, Error> {
         let result = logits.resized(logits.images(), logits.height(), logits.width())?;
         let per_element = self.per_element.then(|| vec![0.0; result.len() as usize]);
-        let mut losses = Losses { operator: self, targets, result, per_element };
-        let loss = loss::run(gpu, waiting, (logits, input), self.reduction, &mut losses).await?;
+        let total = self.total(gpu, logits)?;
+        let mut losses = Losses { operator: self, targets, total, result, per_element };
+        let asked = (self.reduction, self.gradient);
+        let loss = loss::run(gpu, waiting, (logits, input), asked, &mut losses).await?;
         Ok(Loss { per_element: losses.per_element, ..loss })
     }
 }
@@ -29,6 +31,8 @@ impl BinaryCrossEntropy {
 struct Losses<'a> {
     operator: &'a BinaryCrossEntropy,
     targets: SoftTargets<'a>,
+    /// What the gradient is divided by.
+    total: Buffer,
     /// The shape of `per_element`.
     result: Logits,
     per_element: Option<Vec<f32>>,
@@ -54,19 +58,25 @@ impl HostLoss for Losses<'_> {
         dispatch: &mut Dispatch,
         slot: &Slot,
         (whole, band): (&Logits, &Band),
+        results: Results<'_>,
     ) -> Result<PartialSums, Error> {
         let targets = self.targets.upload_band(gpu, dispatch, slot, (whole, band))?;
-        let losses = slot.outputs.get(1).map(Buffer::as_entire_buffer_binding);
-        let inputs = (slot.logits.as_entire_buffer_binding(), targets, losses);
-        self.operator.push_elements(gpu, dispatch, &band.shape(whole)?, inputs, None)
+        let (input, shape) = (slot.logits.as_entire_buffer_binding(), band.shape(whole)?);
+        let Some(gradient) = results.gradient else {
+            let written = results.losses.map_or(Written::Nothing, Written::Losses);
+            return self.operator.push_elements(gpu, dispatch, &shape, (input, targets, written), None);
+        };
+        if let Some(losses) = results.losses {
+            let inputs = (input.clone(), targets.clone(), Written::Losses(losses));
+            self.operator.push_elements(gpu, dispatch, &shape, inputs, None)?;
+        }
+        let written = Written::Gradient(gradient, &self.total);
+        self.operator.push_elements(gpu, dispatch, &shape, (input, targets, written), None)
     }
 
     fn take(&mut self, (whole, band): (&Logits, &Band), losses: &[f32]) -> Result<(), Error> {
         if let Some(per_element) = &mut self.per_element {
-            for (to, from, count) in host::runs(&self.result, band, &band.shape(whole)?) {
-                let to = to as usize;
-                per_element[to..to + count].copy_from_slice(&losses[from..from + count]);
-            }
+            host::take_band(&self.result, band, &band.shape(whole)?, (losses, per_element));
         }
         Ok(())
     }

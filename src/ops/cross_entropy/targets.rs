@@ -26,6 +26,9 @@ pub(super) trait HostTargets {
         of_band: (&Logits, &Band),
     ) -> Result<Against<'b>, Error>;
 
+    /// The denominator of the mean.
+    fn weight(&self, logits: &Logits, class_weights: Option<&[f32]>) -> f64;
+
     /// The label of a pixel, counted over all images, which the kernel found to be no class.
     fn label(&self, position: usize) -> i64;
 }
@@ -108,6 +111,20 @@ impl<L: Copy + Into<i64>> HostTargets for HostLabels<'_, L> {
         Ok(Against::Labels(Targets::new(buffer.as_entire_buffer_binding(), self.label_type)))
     }
 
+    fn weight(&self, logits: &Logits, class_weights: Option<&[f32]>) -> f64 {
+        let mut pixels = vec![0u64; logits.classes() as usize];
+        for &label in self.targets {
+            // Codes of what is no class are beyond the classes.
+            if let Some(count) = pixels.get_mut(self.code(label.into()) as usize) {
+                *count += 1;
+            }
+        }
+        let weight_of = |c: usize| class_weights.map_or(1.0, |weights| f64::from(weights[c]));
+        // Without 0 · Inf for a class that is not there.
+        let present = pixels.iter().enumerate().filter(|(_, count)| **count != 0);
+        present.map(|(c, &count)| weight_of(c) * count as f64).sum()
+    }
+
     fn label(&self, position: usize) -> i64 {
         self.targets[position].into()
     }
@@ -131,6 +148,10 @@ impl HostTargets for SoftTargets<'_> {
         of_band: (&Logits, &Band),
     ) -> Result<Against<'b>, Error> {
         Ok(Against::Soft(self.upload_band(gpu, dispatch, slot, of_band)?))
+    }
+
+    fn weight(&self, logits: &Logits, _: Option<&[f32]>) -> f64 {
+        logits.map().pixels() as f64
     }
 
     fn label(&self, _: usize) -> i64 {

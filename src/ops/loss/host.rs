@@ -1,5 +1,7 @@
 //! The one-shot functions of the losses: from logits and targets on the host to what the losses of the bands add up to.
 
+use wgpu::{Buffer, BufferBinding};
+
 use super::partials::{NONE, PartialSums, RECORD, block_sums};
 use super::{Loss, LossRecord, Reduction};
 use crate::bands::Band;
@@ -15,16 +17,18 @@ pub(crate) trait HostLoss {
     /// The buffers beside the logits that a band of this shape takes.
     fn uploads(&self, shape: &Logits) -> Vec<(&'static str, u64)>;
 
-    /// Bytes of the single losses of a band of this shape, if they were asked for: the second output of a slot.
+    /// Bytes of the single losses of a band of this shape, if they were asked for.
     fn losses(&self, shape: &Logits) -> Option<u64>;
 
-    /// Brings what a band of the logits needs into the slot where they are, and leaves its partial sums.
+    /// Brings what a band of the logits needs into the slot where they are, writes `results`, and leaves its partial
+    /// sums.
     fn push(
         &mut self,
         gpu: &Gpu,
         dispatch: &mut Dispatch,
         slot: &Slot,
         of_band: (&Logits, &Band),
+        results: Results<'_>,
     ) -> Result<PartialSums, Error>;
 
     /// Takes the single losses of a band of the logits. Bands come in their order.
@@ -34,33 +38,43 @@ pub(crate) trait HostLoss {
     fn label(&self, position: usize) -> i64;
 }
 
+/// Where a loss writes what was asked for beside its partial sums.
+pub(crate) struct Results<'a> {
+    pub gradient: Option<BufferBinding<'a>>,
+    pub losses: Option<BufferBinding<'a>>,
+}
+
 /// Runs a loss of logits as they lie on the host; of the result the single losses are left to the caller.
 pub(crate) async fn run(
     gpu: &Gpu,
     waiting: Waiting,
     (logits, input): (&Logits, &mut Input<'_>),
-    reduction: Reduction,
+    (reduction, gradient): (Reduction, bool),
     loss: &mut impl HostLoss,
 ) -> Result<Loss, Error> {
     let bands = loss.bands(gpu, logits)?;
     let mut sizes = Sizes { outputs: vec![("partial sums", 0)], ..Sizes::default() };
-    let mut most = None;
+    let (mut most, mut most_of_gradient) = (None, 0);
     for band in &bands {
         let shape = band.shape(logits)?;
         sizes.logits = sizes.logits.max(shape.bytes());
         sizes.outputs[0].1 = sizes.outputs[0].1.max(block_sums(&shape) * RECORD);
         most = most.max(loss.losses(&shape));
+        most_of_gradient = most_of_gradient.max(shape.output().bytes());
         let buffers = loss.uploads(&shape);
         sizes.uploads.resize(buffers.len(), ("", 0));
         for (most, (what, bytes)) in sizes.uploads.iter_mut().zip(buffers) {
             *most = (what, bytes.max(most.1));
         }
     }
+    sizes.outputs.extend(gradient.then_some(("gradient", most_of_gradient)));
     sizes.outputs.extend(most.map(|bytes| ("losses", bytes)));
     let count = bands.len();
-    let mut losses = Losses { gpu, loss, logits: *logits, bands, sum: 0.0, weight: 0.0, valid: 0 };
+    let result = logits.resized(logits.images(), logits.height(), logits.width())?;
+    let gradient = gradient.then(|| vec![0.0; result.len() as usize]);
+    let mut losses = Losses { gpu, loss, logits: *logits, bands, result, gradient, sum: 0.0, weight: 0.0, valid: 0 };
     host::stream(gpu, waiting, logits, input, (count, sizes), &mut losses).await?;
-    let Losses { sum, weight, valid, .. } = losses;
+    let Losses { gradient, sum, weight, valid, .. } = losses;
     let value = match reduction {
         Reduction::Sum => sum,
         // IEEE has NaN for 0 / 0, but an infinity for other quotients by 0.
@@ -68,7 +82,8 @@ pub(crate) async fn run(
         Reduction::Mean => sum / weight,
     };
     let pixels = logits.map().pixels() as u64;
-    Ok(Loss { value: value as f32, pixels, ignored: pixels - valid, per_pixel: None, per_element: None })
+    let value = value as f32;
+    Ok(Loss { value, pixels, ignored: pixels - valid, per_pixel: None, per_element: None, gradient })
 }
 
 /// The one-shot function on its way. The GPU sums up some neighbouring partial sums, and these sums are added here, in
@@ -78,6 +93,9 @@ struct Losses<'a, T> {
     loss: &'a mut T,
     logits: Logits,
     bands: Vec<Band>,
+    /// The shape of the gradient.
+    result: Logits,
+    gradient: Option<Vec<f32>>,
     sum: f64,
     weight: f64,
     valid: u64,
@@ -92,9 +110,13 @@ impl<T: HostLoss> Bands for Losses<'_, T> {
         let (gpu, band) = (self.gpu, &self.bands[i]);
         let shape = band.shape(&self.logits)?;
         let mut bytes = vec![block_sums(&shape) * RECORD];
+        bytes.extend(self.gradient.is_some().then(|| shape.output().bytes()));
         bytes.extend(self.loss.losses(&shape));
+        let mut buffers = slot.outputs[1..].iter().map(Buffer::as_entire_buffer_binding);
+        let gradient = self.gradient.as_ref().and_then(|_| buffers.next());
+        let results = Results { gradient, losses: buffers.next() };
         let mut dispatch = Dispatch::new();
-        let sums = self.loss.push(gpu, &mut dispatch, slot, (&self.logits, band))?;
+        let sums = self.loss.push(gpu, &mut dispatch, slot, (&self.logits, band), results)?;
         sums.add(gpu, &mut dispatch, Params::new(&shape), &slot.outputs[0])?;
         Ok((dispatch, bytes))
     }
@@ -111,8 +133,14 @@ impl<T: HostLoss> Bands for Losses<'_, T> {
             self.weight += f64::from(sum.weight);
             self.valid += u64::from(sum.valid);
         }
-        match outputs.get(1) {
-            Some(losses) => self.loss.take((&self.logits, &self.bands[i]), &numbers(losses)),
+        let mut rest = outputs[1..].iter();
+        let band = &self.bands[i];
+        if let Some(gradient) = &mut self.gradient {
+            let padded = rest.next().map(|bytes| numbers::<f32>(bytes)).unwrap_or_default();
+            host::take_band(&self.result, band, &band.shape(&self.logits)?, (&padded, gradient));
+        }
+        match rest.next() {
+            Some(losses) => self.loss.take((&self.logits, band), &numbers(losses)),
             None => Ok(()),
         }
     }

@@ -4,7 +4,7 @@ use wgpu::Buffer;
 
 use super::{LossRecord, Reduction};
 use crate::bands::Band;
-use crate::dispatch::{Bound, scratch};
+use crate::dispatch::{Bound, constants, scratch};
 use crate::kernel::{Access, Kernel, Params, Specialisation, WORKGROUP, binding};
 use crate::{Dispatch, ElementType, Error, Gpu, Logits};
 
@@ -133,6 +133,13 @@ fn push_partials(
         dispatch.push(gpu, (&PARTIALS, REDUCTION), params, &[from, to], (count.div_ceil(FAN), 1))?;
     }
     Ok(())
+}
+
+/// The total weight of a mean, where it is known: what a gradient is divided by. A kernel reads it where it would read what
+/// [`PartialSums::finish`] leaves.
+pub(crate) fn total_weight(gpu: &Gpu, weight: f64) -> Result<Buffer, Error> {
+    let total = LossRecord { loss: 0.0, weight: weight as f32, valid: 0, first_invalid: NONE };
+    constants(gpu, binding::TOTAL.what, bytemuck::bytes_of(&total))
 }
 
 /// Invocations, and partial sums, for the groups of an image.

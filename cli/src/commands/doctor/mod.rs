@@ -11,6 +11,7 @@ mod class_statistics;
 mod cross_entropy;
 mod data;
 mod findings;
+mod gradients;
 mod inspect;
 mod interpolate;
 mod multi_label;
@@ -49,6 +50,7 @@ fn cases() -> Cases {
         binary_cross_entropy::cases,
         class_statistics::cases,
         cross_entropy::cases,
+        gradients::cases,
         inspect::cases,
         interpolate::cases,
         multi_label::cases,
