@@ -105,6 +105,15 @@ pub(crate) mod binding {
     pub const STATE: Binding = write(5, "state");
     pub const WEIGHT_OUT: Binding = write(6, "weight of the past");
     pub const WEIGHT_IN: Binding = read(6, "weight of the past");
+    pub const GRADIENT: Binding = write(2, "gradient");
+    pub const REGION_LOSSES: Binding = write(2, "losses of regions");
+    pub const REGION_MAXIMUM: Binding = read(4, "maximum");
+    pub const REGION_SCALE: Binding = read(5, "scale");
+    pub const CHUNK_SUMS: Binding = write(6, "sums of chunks");
+    pub const COEFFICIENTS_IN: Binding = read(7, "coefficients of regions");
+    pub const COEFFICIENTS_OUT: Binding = write(4, "coefficients of regions");
+    pub const SUMS_IN: Binding = read(7, "sums of regions");
+    pub const SUMS_OUT: Binding = write(8, "sums of regions");
 }
 
 /// Every kernel of the library.
@@ -130,6 +139,12 @@ pub(crate) static KERNELS: &[&Kernel] = &[
     &ops::overlay::CLASSES_UPSCALE,
     &ops::overlay::CLASSES_RESIZE,
     &ops::overlay::PAINT,
+    &ops::region_loss::LABEL_SUMS,
+    &ops::region_loss::SOFT_SUMS,
+    &ops::region_loss::LABEL_GRADIENT,
+    &ops::region_loss::SOFT_GRADIENT,
+    &ops::region_loss::FOLD,
+    &ops::region_loss::SCORE,
     &ops::segment::UPSCALE,
     &ops::segment::RESIZE,
     &ops::sigmoid::SIGMOID,

@@ -37,6 +37,7 @@ pub use ops::interpolate::{Activation, Interpolate};
 pub use ops::loss::{Loss, LossRecord, Reduction};
 pub use ops::multi_label::{MaskFormat, Masks, MultiLabel};
 pub use ops::overlay::Overlay;
+pub use ops::region_loss::{LossBuffers, RegionLoss};
 pub use ops::resize::Resize;
 pub use ops::segment::Segment;
 pub use ops::sigmoid::Sigmoid;

@@ -73,4 +73,9 @@ pub struct Loss {
     /// The loss of every element, in the order of the logits, if [`BinaryCrossEntropy`](crate::BinaryCrossEntropy) was
     /// asked for it.
     pub per_element: Option<Vec<f32>>,
+    /// The losses of the regions, N × C, or those of N or C or 1 where they are taken together, of
+    /// [`RegionLoss`](crate::RegionLoss).
+    pub per_region: Option<Vec<f32>>,
+    /// The derivatives of the value by the logits, in the order of the logits, if the operator was asked for them.
+    pub gradient: Option<Vec<f32>>,
 }

@@ -10,6 +10,7 @@ pub(crate) mod interpolate;
 pub(crate) mod loss;
 pub(crate) mod multi_label;
 pub(crate) mod overlay;
+pub(crate) mod region_loss;
 pub(crate) mod resize;
 pub(crate) mod segment;
 pub(crate) mod sigmoid;

@@ -2,6 +2,8 @@
 
 use serde_json::json;
 
+mod region;
+
 use super::{number, open_gpu, print_result, tell_written};
 use crate::args::{Bce, Common, CrossEntropy, Loss, Reduction};
 use crate::error::Error;
@@ -16,6 +18,9 @@ pub fn run(args: &Loss, common: &Common) -> Result<(), Error> {
     match args {
         Loss::CrossEntropy(args) => cross_entropy(args, common),
         Loss::Bce(args) => bce(args, common),
+        Loss::Dice(args) => region::dice(args, common),
+        Loss::Jaccard(args) => region::jaccard(args, common),
+        Loss::Tversky(args) => region::tversky(args, common),
     }
 }
 
@@ -113,9 +118,14 @@ fn report(
     if let Some(path) = output {
         tell_written(common, &[path]);
     }
+    print_report(common, loss, single.is_some(), warnings)
+}
+
+/// Prints what a loss is reduced to, unless single ones were asked for.
+fn print_report(common: &Common, loss: &seghead::Loss, single: bool, warnings: Vec<String>) -> Result<(), Error> {
     let mut report = json!({ "pixels": loss.pixels, "ignored": loss.ignored, "warnings": warnings });
     let mut text = String::new();
-    if single.is_none() {
+    if !single {
         report["loss"] = number(loss.value.into());
         text = format!("{}\n", loss.value);
     }

@@ -68,7 +68,9 @@ pub(crate) async fn run(
         Reduction::Mean => sum / weight,
     };
     let pixels = logits.map().pixels() as u64;
-    Ok(Loss { value: value as f32, pixels, ignored: pixels - valid, per_pixel: None, per_element: None })
+    let ignored = pixels - valid;
+    let (per_pixel, per_element, per_region, gradient) = (None, None, None, None);
+    Ok(Loss { value: value as f32, pixels, ignored, per_pixel, per_element, per_region, gradient })
 }
 
 /// The one-shot function on its way. The GPU sums up some neighbouring partial sums, and these sums are added here, in

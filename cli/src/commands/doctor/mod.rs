@@ -15,6 +15,7 @@ mod inspect;
 mod interpolate;
 mod multi_label;
 mod overlay;
+mod region_loss;
 mod resizing;
 mod scores;
 mod segment;
@@ -53,6 +54,7 @@ fn cases() -> Cases {
         interpolate::cases,
         multi_label::cases,
         overlay::cases,
+        region_loss::cases,
         segment::cases,
         sigmoid::cases,
         soft_mask::cases,
