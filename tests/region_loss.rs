@@ -105,7 +105,7 @@ impl Case {
         let shape = &self.shape;
         let input = upload_laid(gpu, shape, &self.data);
         let sizes = [16, self.operator.bytes(shape), shape.output().bytes()];
-        let written = sizes.map(|size| output(gpu, size));
+        let written = sizes.map(|size| guarded(gpu, size));
         let [record, losses, gradient] = written.each_ref().map(wgpu::Buffer::as_entire_buffer_binding);
         let buffers = LossBuffers::new(record).losses(losses).gradient(gradient);
         let input = input.as_entire_buffer_binding();
@@ -182,12 +182,23 @@ fn upload_labels(gpu: &Gpu, shape: &Logits, labels: &[i64], label_type: LabelTyp
     }
 }
 
+/// What lies in a buffer before it is written.
+const GUARD: u32 = 0x7fc0_a5a5;
+
+/// A buffer for results that is full of [`GUARD`]s.
+fn guarded(gpu: &Gpu, size: u64) -> wgpu::Buffer {
+    let to = buffer(gpu, size, BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST);
+    gpu.queue().write_buffer(&to, 0, bytemuck::cast_slice(&vec![GUARD; size as usize / 4]));
+    to
+}
+
 /// The elements of a tensor of this shape, N × C × H × W. Around a rectangle, nothing may have been written.
 fn take(shape: &Logits, bytes: &[u8]) -> Vec<f32> {
     let mut all: Vec<f32> = bytemuck::pod_collect_to_vec(bytes);
-    let taken = places(shape).map(|at| std::mem::take(&mut all[at])).collect();
+    let taken = places(shape).map(|at| all[at]).collect();
     if shape.row_stride() != shape.width() * shape.pixel_stride() {
-        assert!(all.iter().all(|x| x.to_bits() == 0), "{shape:?}");
+        places(shape).for_each(|at| all[at] = f32::from_bits(GUARD));
+        assert!(all.iter().all(|x| x.to_bits() == GUARD), "{shape:?}");
     }
     taken
 }
@@ -344,6 +355,18 @@ fn empty_regions() {
             }
         }
     }
+}
+
+/// Where the denominator is 0 it is the numerator, as in pytorch-unet: the score is 1, and does not change.
+#[test]
+fn nothing_to_divide_by() {
+    let shape = Logits::nchw(2, 1, 1, 4).unwrap();
+    let data = vec![0.0, 0.0, 0.0, 0.0, 0.5, 0.25, 0.25, 0.5];
+    let truth = Truth::Soft(vec![0.0, 0.0, 0.0, 0.0, -1.0, 0.0, -0.5, 0.0]);
+    let case = Case { shape, operator: dice_of(Activation::None), data, truth };
+    let loss = case.run_blocking(gpu()).unwrap();
+    case.check("nothing", &case.reference(), &case.run(gpu()).unwrap());
+    assert_eq!((loss.per_region.unwrap(), loss.gradient.unwrap()), (vec![0.0; 2], vec![0.0; 8]));
 }
 
 /// A NaN makes the regions of its pixel NaN, those of its class alone under a sigmoid, and no others; infinities are

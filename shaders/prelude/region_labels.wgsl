@@ -6,16 +6,15 @@
 
 struct Truth {
   labels: vec4<u32>,
-  counted: vec4<bool>, // neither behind the row, nor ignored, nor invalid
+  counted: vec4<bool>, // neither behind the row nor ignored
   invalid: vec4<bool>,
 }
 
 fn truth_at(image: u32, group: u32, left: u32) -> Truth {
   let labels = unpack_labels(targets[map_at(image, group)]);
   let ignored = vec4(params.has_ignore_index != 0u) & (labels == vec4(params.ignore_index));
-  let taken = (vec4(0u, 1u, 2u, 3u) < vec4(left)) & !ignored;
-  let valid = labels < vec4(max(params.classes, 2u));
-  return Truth(labels, taken & valid, taken & !valid);
+  let counted = (vec4(0u, 1u, 2u, 3u) < vec4(left)) & !ignored;
+  return Truth(labels, counted, counted & (labels >= vec4(max(params.classes, 2u))));
 }
 
 fn truth_of(truth: Truth, c: u32) -> vec4<f32> {
