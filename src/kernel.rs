@@ -112,6 +112,7 @@ pub(crate) mod binding {
     pub const CHUNK_SUMS: Binding = write(6, "sums of chunks");
     pub const COEFFICIENTS_IN: Binding = read(7, "coefficients of regions");
     pub const COEFFICIENTS_OUT: Binding = write(4, "coefficients of regions");
+    pub const TOTAL: Binding = read(7, "total weight");
     pub const SUMS_IN: Binding = read(7, "sums of regions");
     pub const SUMS_OUT: Binding = write(8, "sums of regions");
 }
@@ -124,6 +125,10 @@ pub(crate) static KERNELS: &[&Kernel] = &[
     &ops::class_statistics::COUNT,
     &ops::cross_entropy::PIXELS,
     &ops::cross_entropy::SOFT_PIXELS,
+    &ops::focal_loss::PIXELS,
+    &ops::focal_loss::ELEMENTS,
+    &ops::focal_loss::PIXEL_GRADIENT,
+    &ops::focal_loss::ELEMENT_GRADIENT,
     &ops::interpolate::INTERPOLATE,
     &ops::inspect::CLEAR,
     &ops::inspect::CLASSES,

@@ -32,6 +32,7 @@ pub use ops::argmax::Argmax;
 pub use ops::binary_cross_entropy::BinaryCrossEntropy;
 pub use ops::class_statistics::{BoundingBox, ClassRecord, ClassStatistics};
 pub use ops::cross_entropy::{CrossEntropy, Targets};
+pub use ops::focal_loss::FocalLoss;
 pub use ops::inspect::Inspect;
 pub use ops::interpolate::{Activation, Interpolate};
 pub use ops::loss::{Loss, LossRecord, Reduction};

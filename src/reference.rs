@@ -790,3 +790,97 @@ pub fn one_hot(logits: &Logits, labels: &[i64]) -> Vec<f64> {
     }
     targets
 }
+
+/// The losses of [`focal_loss`] or [`binary_focal_loss`] and the gradient of their sum.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FocalLosses {
+    /// The loss of every pixel, N × H × W, 0 where it is ignored; or of every element, N × C × H × W.
+    pub losses: Vec<f64>,
+    /// The number of pixels that are not ignored, or of elements.
+    pub weight: f64,
+    /// The derivatives of the sum by the logits, N × C × H × W, packed.
+    pub gradient: Vec<f64>,
+}
+
+/// Focal loss of logits and target classes, N × H × W: `−α · (1 − p[t])^γ · log p[t]` with the softmax p.
+///
+/// ```
+/// use seghead::{Logits, reference};
+/// let losses = reference::focal_loss(&Logits::chw(2, 1, 1)?, &[0.0, 0.0], &[1], None, 2.0, 1.0);
+/// assert!((losses.losses[0] - 0.25 * 2f64.ln()).abs() < 1e-15);
+/// # Ok::<(), seghead::Error>(())
+/// ```
+///
+/// # Panics
+///
+/// Where a target is neither a class nor the ignore index.
+pub fn focal_loss<T: Copy + Into<f64>>(
+    logits: &Logits,
+    data: &[T],
+    targets: &[i64],
+    ignore_index: Option<i64>,
+    gamma: f64,
+    alpha: f64,
+) -> FocalLosses {
+    let packed = logits.resized(logits.images(), logits.height(), logits.width()).unwrap_or(*logits);
+    let mut gradient = vec![0.0; logits.map().pixels() * logits.classes() as usize];
+    let mut weight = 0.0;
+    let loss = |(pixel, (x, &target)): (usize, (Vec<f64>, &i64))| {
+        if Some(target) == ignore_index {
+            return 0.0;
+        }
+        weight += 1.0;
+        let target = target as usize;
+        let p = softmax_of(&x);
+        let maximum = maximum(&x);
+        // 1 − p[t], and −log p[t], without cancellation.
+        let others: f64 = (0..x.len()).filter(|&c| c != target).map(|c| (x[c] - maximum).exp()).sum();
+        let e = (x[target] - maximum).exp();
+        let q = others / (others + e);
+        let nll = if others < e { (others / e).ln_1p() } else { (maximum - x[target]) + (others + e).ln() };
+        let power = alpha * q.powf(gamma);
+        let slope = if p[target] == 0.0 || gamma == 0.0 {
+            0.0
+        } else if q == 0.0 {
+            gamma * p[target]
+        } else {
+            gamma * p[target] * nll / q
+        };
+        for (c, p) in p.iter().enumerate() {
+            gradient[index(&packed, pixel, c)] = -power * (slope + 1.0) * if c == target { q } else { -p };
+        }
+        power * nll
+    };
+    let losses = pixels(logits, data).zip(targets).enumerate().map(loss).collect();
+    FocalLosses { losses, weight, gradient }
+}
+
+/// Focal loss of every element, with a target each in the order of `data`, as `sigmoid_focal_loss` of torchvision: the
+/// binary cross-entropy times `(p · (1 − z) + (1 − p) · z)^γ`, and with α times `α · z + (1 − α) · (1 − z)`.
+///
+/// ```
+/// use seghead::{Logits, reference};
+/// let losses = reference::binary_focal_loss(&Logits::chw(1, 1, 1)?, &[0.0], &[1.0], 2.0, Some(0.25));
+/// assert!((losses.losses[0] - 0.0625 * 2f64.ln()).abs() < 1e-15);
+/// # Ok::<(), seghead::Error>(())
+/// ```
+pub fn binary_focal_loss<T: Copy + Into<f64>, P: Copy + Into<f64>>(
+    logits: &Logits,
+    data: &[T],
+    targets: &[P],
+    gamma: f64,
+    alpha: Option<f64>,
+) -> FocalLosses {
+    let element = |(x, z): (f64, f64)| {
+        let (p, rest) = (sigmoid(&[x])[0], sigmoid(&[-x])[0]);
+        let entropy = (1.0 - z) * x + (-x.abs()).exp().ln_1p() + (-x).max(0.0);
+        let q = p * (1.0 - z) + rest * z;
+        let power = q.powf(gamma) * alpha.map_or(1.0, |alpha| alpha * z + (1.0 - alpha) * (1.0 - z));
+        let slope = if q == 0.0 { 0.0 } else { p * rest / q };
+        let by_logit = power * (p - z + gamma * (1.0 - 2.0 * z) * slope * entropy);
+        (power * entropy, if x.is_infinite() { f64::NAN } else { by_logit })
+    };
+    let elements = packed(logits, data).into_iter().zip(packed(logits, targets));
+    let (losses, gradient): (Vec<_>, Vec<_>) = elements.map(element).unzip();
+    FocalLosses { weight: losses.len() as f64, losses, gradient }
+}

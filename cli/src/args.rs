@@ -324,6 +324,48 @@ pub enum Loss {
     Jaccard(Jaccard),
     /// One less the Tversky score of regions, Σ p t / (Σ p t + α Σ p (1 − t) + β Σ (1 − p) t)
     Tversky(Tversky),
+    /// Focal loss, a cross-entropy that counts less the surer a prediction is of its target
+    Focal(Focal),
+}
+
+#[derive(Args, Debug)]
+pub struct Focal {
+    /// Logits, C×H×W or N×C×H×W: .npy, FILE.npz:NAME or FILE.safetensors:NAME
+    pub logits: String,
+    /// Target labels, H×W or N×H×W: an integer .npy, or a grey or paletted PNG; with --activation sigmoid also a float
+    /// .npy shaped like LOGITS
+    pub target: String,
+    /// What the classes are to one another: sigmoid is torchvision.ops.sigmoid_focal_loss [default: softmax, of a single
+    /// class sigmoid]
+    #[arg(long)]
+    pub activation: Option<FocalActivation>,
+    /// How much less a sure prediction counts
+    #[arg(long, default_value_t = 2.0, value_name = "G", allow_negative_numbers = true)]
+    pub gamma: f32,
+    /// With softmax a factor; with sigmoid the weight of positive targets beside 1 − A of negative ones, in torchvision
+    /// 0.25 [default: none]
+    #[arg(long, value_name = "A", allow_negative_numbers = true)]
+    pub alpha: Option<f32>,
+    /// Pixels with this target label count for nothing, with softmax [default: -100]
+    #[arg(long, value_name = "I", allow_negative_numbers = true)]
+    pub ignore_index: Option<i64>,
+    /// How the losses of the pixels, with sigmoid of the elements, become the result: their mean, their sum, or each
+    #[arg(long, default_value = "mean", hide_possible_values = true, value_name = "mean|sum|none")]
+    pub reduction: Reduction,
+    /// Write the result, float32 .npy: for none of every pixel, with sigmoid of every element, else a scalar
+    #[arg(short, long, value_name = "F.npy", required_if_eq("reduction", "none"))]
+    pub output: Option<String>,
+    /// Write the gradient of the result with respect to the logits, for none of the sum, float32 .npy shaped like LOGITS
+    #[arg(long, value_name = "F.npy")]
+    pub grad: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FocalActivation {
+    /// One class a pixel
+    Softmax,
+    /// Independent labels
+    Sigmoid,
 }
 
 #[derive(Args, Debug)]

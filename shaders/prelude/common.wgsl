@@ -60,6 +60,8 @@ struct Params {
   of_hits: f32,
   of_predicted: f32,
   of_truth: f32,
+  gamma: f32,          // of a focal loss; so is alpha, which is negative for none
+  alpha: f32,
 }
 
 // In storage, not uniform: a uniform that bounds a loop makes lavapipe recompile at every dispatch.

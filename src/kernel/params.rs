@@ -65,6 +65,9 @@ pub(crate) struct Params {
     pub of_hits: f32,
     pub of_predicted: f32,
     pub of_truth: f32,
+    pub gamma: f32,
+    pub alpha: f32,
+    pub unused: [u32; 2],
 }
 
 impl Params {

@@ -341,9 +341,9 @@ impl RegionLoss {
 /// ```
 #[derive(Clone, Debug)]
 pub struct LossBuffers<'a> {
-    record: BufferBinding<'a>,
-    losses: Option<BufferBinding<'a>>,
-    gradient: Option<BufferBinding<'a>>,
+    pub(super) record: BufferBinding<'a>,
+    pub(super) losses: Option<BufferBinding<'a>>,
+    pub(super) gradient: Option<BufferBinding<'a>>,
 }
 
 impl<'a> LossBuffers<'a> {

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+mod focal;
 mod region;
 
 use super::{number, open_gpu, print_result, tell_written};
@@ -21,6 +22,7 @@ pub fn run(args: &Loss, common: &Common) -> Result<(), Error> {
         Loss::Dice(args) => region::dice(args, common),
         Loss::Jaccard(args) => region::jaccard(args, common),
         Loss::Tversky(args) => region::tversky(args, common),
+        Loss::Focal(args) => focal::run(args, common),
     }
 }
 

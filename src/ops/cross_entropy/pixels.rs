@@ -95,6 +95,7 @@ impl<'a> Targets<'a> {
 }
 
 /// What the losses of a dispatch are taken against.
+#[derive(Clone)]
 pub(in crate::ops) enum Against<'a> {
     Labels(Targets<'a>),
     /// f32, where the logits are.

@@ -11,6 +11,7 @@ mod class_statistics;
 mod cross_entropy;
 mod data;
 mod findings;
+mod focal_loss;
 mod inspect;
 mod interpolate;
 mod multi_label;
@@ -50,6 +51,7 @@ fn cases() -> Cases {
         binary_cross_entropy::cases,
         class_statistics::cases,
         cross_entropy::cases,
+        focal_loss::cases,
         inspect::cases,
         interpolate::cases,
         multi_label::cases,
