@@ -167,7 +167,7 @@ fn elements_of(x: vec4<f32>, z: vec4<f32>) -> Elements {
   let by_logit = power * (p * (1.0 - z) - rest * z + params.gamma * (1.0 - 2.0 * z) * slope * entropy);
   let loss = power * entropy;
   // (1 − z) · x − log sigmoid(x) is infinite where +Inf is wrong, and else NaN.
-  let infinite = select(power * times_infinity(1.0 - z), vec4(params.nan), negative | (z == vec4(1.0)));
+  let infinite = select(power * times_infinity(1.0 - z), vec4(params.nan), negative);
   let special = magnitude(x) >= vec4(NOT_FINITE);
   let undefined = (magnitude(x) > vec4(NOT_FINITE)) | (magnitude(z) >= vec4(NOT_FINITE));
   return Elements(

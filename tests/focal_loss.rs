@@ -106,9 +106,9 @@ impl Case {
         let losses = results.next().unwrap();
         let losses = match self.truth {
             Truth::Labels(..) => unpad_map(&self.shape.map(), &losses),
-            Truth::Binary(_) => take(&self.shape.output(), &losses),
+            Truth::Binary(_) => take_guarded(&self.shape.output(), &losses),
         };
-        Found { record, losses, gradient: take(&self.shape.output(), &results.next().unwrap()) }
+        Found { record, losses, gradient: take_guarded(&self.shape.output(), &results.next().unwrap()) }
     }
 
     fn run(&self, gpu: &Gpu) -> Result<Found, Error> {
@@ -145,42 +145,6 @@ impl Case {
         let gradient: Vec<f64> = expected.gradient.iter().map(|x| x / divisor).collect();
         assert_close(&what, &found.gradient, &gradient, |i| gradient[i].abs() * relative * 3.0 + 4.0 * U / divisor);
     }
-}
-
-/// What lies in a buffer before it is written.
-const GUARD: u32 = 0x7fc0_a5a5;
-
-fn guarded(gpu: &Gpu, size: u64) -> wgpu::Buffer {
-    let to = buffer(gpu, size, BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST);
-    gpu.queue().write_buffer(&to, 0, bytemuck::cast_slice(&vec![GUARD; size as usize / 4]));
-    to
-}
-
-fn upload_labels(gpu: &Gpu, shape: &Logits, labels: &[i64], label_type: LabelType) -> wgpu::Buffer {
-    let map = shape.map();
-    let (row, stride) = (map.width() as usize, map.row_stride() as usize);
-    let mut all = vec![77i64; map.images() as usize * map.image_stride() as usize];
-    for (i, &label) in labels.iter().enumerate() {
-        let (image, pixel) = (i / shape.pixels() as usize, i % shape.pixels() as usize);
-        all[image * map.image_stride() as usize + pixel / row * stride + pixel % row] = label;
-    }
-    match label_type {
-        LabelType::U8 => upload_bytes(gpu, &all.iter().map(|&label| label as u8).collect::<Vec<_>>()),
-        LabelType::U32 => {
-            upload_bytes(gpu, bytemuck::cast_slice(&all.iter().map(|&label| label as u32).collect::<Vec<_>>()))
-        }
-    }
-}
-
-/// The elements of a tensor of this shape, N × C × H × W. Around a rectangle, nothing may have been written.
-fn take(shape: &Logits, bytes: &[u8]) -> Vec<f32> {
-    let mut all: Vec<f32> = bytemuck::pod_collect_to_vec(bytes);
-    let taken = places(shape).map(|at| all[at]).collect();
-    if shape.row_stride() != shape.width() * shape.pixel_stride() {
-        places(shape).for_each(|at| all[at] = f32::from_bits(GUARD));
-        assert!(all.iter().all(|x| x.to_bits() == GUARD), "{shape:?}");
-    }
-    taken
 }
 
 #[test]
@@ -319,6 +283,7 @@ fn invalid_and_ignored_labels() {
     let found = wrong.run(gpu()).unwrap();
     assert!(found.record.loss.is_nan() && found.record.first_invalid == 36);
     assert!(found.losses[36].is_nan() && found.losses[35].is_finite());
+    assert!((0..210).all(|i| found.gradient[i].is_nan() == (i >= 105 && i % 35 == 1)));
     let error = wrong.run_blocking(gpu()).unwrap_err();
     assert!(matches!(error, Error::Label { position: 36, label: 3, classes: 3 }), "{error}");
 
@@ -389,6 +354,26 @@ fn windows() {
         }
     }
     assert!(refused <= 6, "{refused} refused");
+}
+
+/// The first of the labels that are no class, where bands begin anywhere.
+#[test]
+fn invalid_labels_in_windows() {
+    let small = limited(16384, 1 << 28);
+    for shape in [Logits::chw(3, 64, 80).unwrap(), Logits::nchw(7, 30, 5, 9).unwrap()] {
+        let mut labels = vec![0; shape.map().pixels()];
+        let first = labels.len() - 40;
+        (labels[first], labels[first + 30]) = (99, 99);
+        let case = Case {
+            shape,
+            gamma: 2.0,
+            alpha: None,
+            reduction: Reduction::Mean,
+            data: Random::new(2).logits(&shape),
+            truth: Truth::Labels(labels, LabelType::U8),
+        };
+        assert_eq!(case.run(&small).unwrap().record.first_invalid as usize, first, "{shape:?}");
+    }
 }
 
 #[test]

@@ -126,7 +126,7 @@ impl Case {
     fn found(&self, results: &mut impl Iterator<Item = Vec<u8>>) -> Found {
         let record = bytemuck::pod_read_unaligned(&results.next().unwrap());
         let losses = bytemuck::pod_collect_to_vec(&results.next().unwrap());
-        Found { record, losses, gradient: take(&self.shape.output(), &results.next().unwrap()) }
+        Found { record, losses, gradient: take_guarded(&self.shape.output(), &results.next().unwrap()) }
     }
 
     fn run(&self, gpu: &Gpu) -> Result<Found, Error> {
@@ -164,43 +164,6 @@ impl Case {
         let by = |i: usize| of_sums * (expected.gradient[i].abs() + largest) + f64::from(f32::MIN_POSITIVE);
         assert_close(&what, &found.gradient, &expected.gradient, by);
     }
-}
-
-fn upload_labels(gpu: &Gpu, shape: &Logits, labels: &[i64], label_type: LabelType) -> wgpu::Buffer {
-    let map = shape.map();
-    let (row, stride) = (map.width() as usize, map.row_stride() as usize);
-    let mut all = vec![77i64; map.images() as usize * map.image_stride() as usize];
-    for (i, &label) in labels.iter().enumerate() {
-        let (image, pixel) = (i / shape.pixels() as usize, i % shape.pixels() as usize);
-        all[image * map.image_stride() as usize + pixel / row * stride + pixel % row] = label;
-    }
-    match label_type {
-        LabelType::U8 => upload_bytes(gpu, &all.iter().map(|&label| label as u8).collect::<Vec<_>>()),
-        LabelType::U32 => {
-            upload_bytes(gpu, bytemuck::cast_slice(&all.iter().map(|&label| label as u32).collect::<Vec<_>>()))
-        }
-    }
-}
-
-/// What lies in a buffer before it is written.
-const GUARD: u32 = 0x7fc0_a5a5;
-
-/// A buffer for results that is full of [`GUARD`]s.
-fn guarded(gpu: &Gpu, size: u64) -> wgpu::Buffer {
-    let to = buffer(gpu, size, BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST);
-    gpu.queue().write_buffer(&to, 0, bytemuck::cast_slice(&vec![GUARD; size as usize / 4]));
-    to
-}
-
-/// The elements of a tensor of this shape, N × C × H × W. Around a rectangle, nothing may have been written.
-fn take(shape: &Logits, bytes: &[u8]) -> Vec<f32> {
-    let mut all: Vec<f32> = bytemuck::pod_collect_to_vec(bytes);
-    let taken = places(shape).map(|at| all[at]).collect();
-    if shape.row_stride() != shape.width() * shape.pixel_stride() {
-        places(shape).for_each(|at| all[at] = f32::from_bits(GUARD));
-        assert!(all.iter().all(|x| x.to_bits() == GUARD), "{shape:?}");
-    }
-    taken
 }
 
 #[test]
@@ -530,6 +493,24 @@ fn windows() {
         }
     }
     assert!(refused <= 6, "{refused} refused");
+}
+
+/// The first of the labels that are no class, where bands begin anywhere.
+#[test]
+fn invalid_labels_in_windows() {
+    let small = limited(16384, 1 << 28);
+    for shape in [Logits::chw(3, 64, 80).unwrap(), Logits::nchw(7, 30, 5, 9).unwrap()] {
+        let mut labels = vec![0; shape.map().pixels()];
+        let first = labels.len() - 40;
+        (labels[first], labels[first + 30]) = (99, 99);
+        let case = Case {
+            shape,
+            operator: RegionLoss::dice(),
+            data: Random::new(2).logits(&shape),
+            truth: Truth::Labels(labels, LabelType::U8, None),
+        };
+        assert_eq!(case.run(&small).unwrap().record.first_invalid as usize, first, "{shape:?}");
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ mod targets;
 
 pub(crate) use host::{HostLoss, run};
 pub(crate) use partials::{FINISH, PARTIALS, PartialSums, RECORD, partials_of_image};
-pub(crate) use targets::SoftTargets;
+pub(crate) use targets::{SoftTargets, ignore_index_in_32_bits};
 
 /// How losses become one number.
 ///

@@ -148,13 +148,6 @@ impl RegionLoss {
         (self.per_image, self.per_class)
     }
 
-    /// The ignore index as the GPU compares it: one beyond 32 bits matches no label there; a negative one is compared in
-    /// two's complement.
-    fn ignore_index_in_32_bits(&self) -> Option<u32> {
-        let in_32_bits = |index: &i64| (i64::from(i32::MIN)..=i64::from(u32::MAX)).contains(index);
-        self.ignore_index.filter(in_32_bits).map(|index| index as u32)
-    }
-
     /// How the losses of the regions are reduced.
     pub(crate) fn reduces_to(&self) -> Reduction {
         self.reduction

@@ -50,17 +50,9 @@ impl FocalLoss {
         let record = LossRecord { loss: 0.0, weight, valid: 0, first_invalid: u32::MAX };
         let total = constants(gpu, "total weight", bytemuck::bytes_of(&record))?;
         let bands = targets.bands(gpu, &logits.output(), 0)?;
-        let mut sizes = Sizes { outputs: vec![("gradient", 0)], ..Sizes::default() };
-        for band in &bands {
-            let shape = band.shape(logits)?;
-            sizes.logits = sizes.logits.max(shape.bytes());
-            sizes.outputs[0].1 = sizes.outputs[0].1.max(shape.output().bytes());
-            let buffers = targets.buffers(&shape);
-            sizes.uploads.resize(buffers.len(), ("", 0));
-            for (most, (what, bytes)) in sizes.uploads.iter_mut().zip(buffers) {
-                *most = (what, bytes.max(most.1));
-            }
-        }
+        let uploads = |shape: &Logits| targets.buffers(shape);
+        let output = ("gradient", |shape: &Logits| Ok(shape.output().bytes()));
+        let sizes = Sizes::of_bands(logits, &bands, uploads, output)?;
         let (count, values) = (bands.len(), vec![0.0; result.len() as usize]);
         let mut gradient = Gradient { operator: self, gpu, logits: *logits, targets, bands, total, result, values };
         host::stream(gpu, waiting, logits, input, (count, sizes), &mut gradient).await?;

@@ -8,7 +8,7 @@ use crate::dispatch::Bound;
 use crate::kernel::{Access, Kernel, Params, Specialisation, binding};
 use crate::map::MapPart;
 use crate::ops::cross_entropy::Against;
-use crate::ops::loss::{PartialSums, partials_of_image};
+use crate::ops::loss::{PartialSums, ignore_index_in_32_bits, partials_of_image};
 use crate::window::Window;
 use crate::{Dispatch, Error, Gpu, LabelType, Logits, Reduction};
 
@@ -171,9 +171,7 @@ impl FocalLoss {
         let (map, binary) = (logits.map(), matches!(against, Against::Soft(_)));
         let input = Window::new(gpu, input, logits, bands)?;
         let targets = against.source(gpu, logits, bands)?;
-        // An index beyond 32 bits matches no label on the GPU; a negative one is compared in two's complement.
-        let in_32_bits = |index: &i64| (i64::from(i32::MIN)..=i64::from(u32::MAX)).contains(index);
-        let ignore_index = self.ignore_index.filter(in_32_bits).map(|index| index as u32);
+        let ignore_index = ignore_index_in_32_bits(self.ignore_index);
         for band in bands {
             let (input, part) = input.read(gpu, dispatch, band)?;
             let groups = MapPart::of(&map, band);

@@ -36,7 +36,7 @@ impl RegionLoss {
         let pass = Pass { operator: self, gpu, logits: *logits, lanes: lanes_of(logits), targets: &mut targets, bands };
 
         let classes = logits.classes() as usize;
-        let sizes = pass.sizes("sums of regions", |pass, shape| pass.sums_bytes(shape))?;
+        let sizes = pass.sizes("sums of regions", |shape| pass.sums_bytes(shape))?;
         let mut sums = SumsPass { pass, sums: vec![[0.0; 3]; logits.images() as usize * classes], valid: 0 };
         host::stream(gpu, waiting, logits, input, (count, sizes), &mut sums).await?;
         let SumsPass { pass, sums, valid } = sums;
@@ -60,7 +60,7 @@ impl RegionLoss {
             let of_class = |i: usize| scores[i / of_region].1.map(|x| (x / divisor) as f32);
             let coefficients: Vec<_> = (0..images as usize * classes).map(of_class).collect();
             let coefficients = constants(gpu, "coefficients of regions", bytemuck::cast_slice(&coefficients))?;
-            let sizes = pass.sizes("gradient", |_, shape| Ok(shape.output().bytes()))?;
+            let sizes = pass.sizes("gradient", |shape| Ok(shape.output().bytes()))?;
             let result = logits.resized(logits.images(), logits.height(), logits.width())?;
             let values = vec![0.0; result.len() as usize];
             let mut of_logits = GradientPass { pass, coefficients, result, values };
@@ -84,23 +84,8 @@ struct Pass<'a, T> {
 
 impl<T: HostTargets> Pass<'_, T> {
     /// What the bands take at the most, with an output of so many bytes.
-    fn sizes(
-        &self,
-        output: &'static str,
-        bytes: impl Fn(&Self, &Logits) -> Result<u64, Error>,
-    ) -> Result<Sizes, Error> {
-        let mut sizes = Sizes { outputs: vec![(output, 0)], ..Sizes::default() };
-        for band in &self.bands {
-            let shape = band.shape(&self.logits)?;
-            sizes.logits = sizes.logits.max(shape.bytes());
-            sizes.outputs[0].1 = sizes.outputs[0].1.max(bytes(self, &shape)?);
-            let buffers = self.targets.buffers(&shape);
-            sizes.uploads.resize(buffers.len(), ("", 0));
-            for (most, (what, bytes)) in sizes.uploads.iter_mut().zip(buffers) {
-                *most = (what, bytes.max(most.1));
-            }
-        }
-        Ok(sizes)
+    fn sizes(&self, what: &'static str, bytes: impl Fn(&Logits) -> Result<u64, Error>) -> Result<Sizes, Error> {
+        Sizes::of_bands(&self.logits, &self.bands, |shape| self.targets.buffers(shape), (what, bytes))
     }
 
     fn sums_bytes(&self, shape: &Logits) -> Result<u64, Error> {

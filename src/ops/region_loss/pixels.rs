@@ -11,6 +11,7 @@ use crate::dispatch::{Bound, scratch};
 use crate::kernel::{Access, Binding, Kernel, Params, PipelineKey, Specialisation, binding};
 use crate::map::MapPart;
 use crate::ops::cross_entropy::Against;
+use crate::ops::loss::ignore_index_in_32_bits;
 use crate::ops::softmax::STATISTICS;
 use crate::window::Window;
 use crate::{Activation, Dispatch, Error, Gpu, LabelType, Logits};
@@ -206,7 +207,7 @@ impl<'a> Pixels<'a> {
         let map = logits.map();
         let input = Window::new(gpu, self.input.clone(), logits, &self.bands)?;
         let targets = self.against.source(gpu, logits, &self.bands)?;
-        let ignore_index = self.operator.ignore_index_in_32_bits();
+        let ignore_index = ignore_index_in_32_bits(self.operator.ignore_index);
         let (.., activation) = self.operator.options(logits.classes());
         for (i, band) in self.bands.iter().enumerate() {
             let (input, part) = input.read(gpu, dispatch, band)?;
