@@ -434,6 +434,8 @@ fn bands() {
     let shapes = [
         nchw(1, 3, 64, 80),
         nchw(2, 3, 37, 59),
+        // Twice 2048 pixels, and some whose sums are taken in another way than those of an image of their own.
+        nchw(6, 3, 60, 73),
         nchw(5, 30, 5, 9),
         Logits::nhwc(2, 37, 59, 3).unwrap(),
         nchw(2, 3, 60, 70).crop(3, 7, 47, 51).unwrap(),
