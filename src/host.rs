@@ -82,6 +82,29 @@ pub(crate) struct Sizes {
     pub outputs: Vec<(&'static str, u64)>,
 }
 
+impl Sizes {
+    /// What bands of `logits` take at the most, with what is uploaded for one of a shape, and the bytes of one output.
+    pub fn of_bands(
+        logits: &Logits,
+        bands: &[Band],
+        uploads: impl Fn(&Logits) -> Vec<(&'static str, u64)>,
+        (what, bytes): (&'static str, impl Fn(&Logits) -> Result<u64, Error>),
+    ) -> Result<Self, Error> {
+        let mut sizes = Self { outputs: vec![(what, 0)], ..Self::default() };
+        for band in bands {
+            let shape = band.shape(logits)?;
+            sizes.logits = sizes.logits.max(shape.bytes());
+            sizes.outputs[0].1 = sizes.outputs[0].1.max(bytes(&shape)?);
+            let buffers = uploads(&shape);
+            sizes.uploads.resize(buffers.len(), ("", 0));
+            for (most, (what, bytes)) in sizes.uploads.iter_mut().zip(buffers) {
+                *most = (what, bytes.max(most.1));
+            }
+        }
+        Ok(sizes)
+    }
+}
+
 /// The buffers of a band on its way.
 pub(crate) struct Slot {
     pub logits: Buffer,

@@ -107,6 +107,14 @@ pub(crate) mod binding {
     pub const STATE: Binding = write(5, "state");
     pub const WEIGHT_OUT: Binding = write(6, "weight of the past");
     pub const WEIGHT_IN: Binding = read(6, "weight of the past");
+    pub const REGION_LOSSES: Binding = write(2, "losses of regions");
+    pub const REGION_MAXIMUM: Binding = read(4, "maximum");
+    pub const REGION_SCALE: Binding = read(5, "scale");
+    pub const CHUNK_SUMS: Binding = write(6, "sums of chunks");
+    pub const COEFFICIENTS_IN: Binding = read(7, "coefficients of regions");
+    pub const COEFFICIENTS_OUT: Binding = write(4, "coefficients of regions");
+    pub const SUMS_IN: Binding = read(7, "sums of regions");
+    pub const SUMS_OUT: Binding = write(8, "sums of regions");
 }
 
 /// Every kernel of the library.
@@ -119,6 +127,10 @@ pub(crate) static KERNELS: &[&Kernel] = &[
     &ops::cross_entropy::SOFT_PIXELS,
     &ops::cross_entropy::GRADIENTS,
     &ops::cross_entropy::SOFT_GRADIENTS,
+    &ops::focal_loss::PIXELS,
+    &ops::focal_loss::ELEMENTS,
+    &ops::focal_loss::PIXEL_GRADIENT,
+    &ops::focal_loss::ELEMENT_GRADIENT,
     &ops::interpolate::INTERPOLATE,
     &ops::inspect::CLEAR,
     &ops::inspect::CLASSES,
@@ -134,6 +146,12 @@ pub(crate) static KERNELS: &[&Kernel] = &[
     &ops::overlay::CLASSES_UPSCALE,
     &ops::overlay::CLASSES_RESIZE,
     &ops::overlay::PAINT,
+    &ops::region_loss::LABEL_SUMS,
+    &ops::region_loss::SOFT_SUMS,
+    &ops::region_loss::LABEL_GRADIENT,
+    &ops::region_loss::SOFT_GRADIENT,
+    &ops::region_loss::FOLD,
+    &ops::region_loss::SCORE,
     &ops::segment::UPSCALE,
     &ops::segment::RESIZE,
     &ops::sigmoid::SIGMOID,

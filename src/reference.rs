@@ -17,9 +17,10 @@ use std::cmp::Ordering;
 
 use crate::inspection::{no_sums, tolerance};
 use crate::ops::inspect::{SAMPLE, sample_rectangle};
+use crate::ops::region_loss::Overlap;
 use crate::{
-    Activation, Axis, AxisSums, BoundingBox, ClassValues, Inspection, Logits, Map, Overlay, Reduction, Resize,
-    Roughness, SoftMask,
+    Activation, Axis, AxisSums, BoundingBox, ClassValues, Inspection, Logits, Map, Overlay, Reduction, RegionLoss,
+    Resize, Roughness, SoftMask,
 };
 
 /// Where class `c` of pixel `pixel`, counted over all images, lies in the data.
@@ -796,4 +797,215 @@ fn entropy_of(values: &[f64]) -> f64 {
         }
     }
     f64::ln_1p(rest) - moment / (1.0 + rest)
+}
+
+/// What a [`RegionLoss`] makes of logits and targets, see [`region_loss`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct RegionLosses {
+    /// The losses of the regions, N × C, or of N or C or 1 where they are taken together.
+    pub per_region: Vec<f64>,
+    /// Their mean or sum.
+    pub value: f64,
+    /// The derivatives of `value` by the logits, N × C × H × W, packed.
+    pub gradient: Vec<f64>,
+}
+
+/// The loss of logits and targets, a number for every class of every pixel in the order of `data`, and its gradient.
+/// Pixels that are `ignored`, N × H × W, count for nothing. Targets of labels come from [`one_hot`].
+///
+/// ```
+/// use seghead::{Logits, RegionLoss, reference};
+/// let logits = Logits::chw(2, 1, 2)?;
+/// let targets = reference::one_hot(&logits, &[0, 1]);
+/// let losses = reference::region_loss(&RegionLoss::dice(), &logits, &[0.0; 4], &targets, None);
+/// assert!((losses.value - 0.5).abs() < 1e-6);
+/// # Ok::<(), seghead::Error>(())
+/// ```
+pub fn region_loss<T: Copy + Into<f64>, P: Copy + Into<f64>>(
+    operator: &RegionLoss,
+    logits: &Logits,
+    data: &[T],
+    targets: &[P],
+    ignored: Option<&[bool]>,
+) -> RegionLosses {
+    let (classes, plane) = (logits.classes() as usize, logits.pixels() as usize);
+    let (Overlap { hits, of_hits, of_predicted, of_truth }, smoothing, activation) = operator.options(logits.classes());
+    let [k, a, b, c] = [hits, of_hits, of_predicted, of_truth].map(f64::from);
+    let smoothing = f64::from(smoothing);
+    let packed_logits = logits.resized(logits.images(), logits.height(), logits.width()).unwrap_or(*logits);
+    let x = packed(logits, data);
+    let probabilities: Vec<f64> = match activation {
+        Activation::None => x.clone(),
+        Activation::Sigmoid => sigmoid(&x),
+        Activation::Softmax => softmax(logits, data, Axis::Class),
+    };
+    let truth = packed(logits, targets);
+
+    // Of every element: its place, its pixel among all, its region.
+    let (per_image, per_class) = operator.regions();
+    let (images, of_image) =
+        (if per_image { logits.images() as usize } else { 1 }, if per_class { classes } else { 1 });
+    let region = |pixel: usize, class: usize| pixel / plane % images * of_image + class % of_image;
+    let counted = |pixel: usize| !ignored.is_some_and(|ignored| ignored[pixel]);
+    let all_pixels = || (0..logits.map().pixels()).filter(|&pixel| counted(pixel));
+    let mut sums = vec![[0.0; 3]; images * of_image];
+    for pixel in all_pixels() {
+        for class in 0..classes {
+            let at = index(&packed_logits, pixel, class);
+            let (p, t) = (probabilities[at], truth[at]);
+            let [intersection, predicted, truths] = &mut sums[region(pixel, class)];
+            (*intersection, *predicted, *truths) = (*intersection + p * t, *predicted + p, *truths + t);
+        }
+    }
+    // Numerator and denominator, which are equal where the region is empty.
+    let parts = |&[intersection, predicted, truths]: &[f64; 3]| {
+        let all = a * intersection + b * predicted + c * truths;
+        let empty = all == 0.0;
+        (k * intersection + smoothing, if empty { k * intersection } else { all } + smoothing, empty)
+    };
+    let per_region: Vec<f64> = sums
+        .iter()
+        .map(parts)
+        .map(|(top, bottom, _)| if bottom == 0.0 { f64::NAN } else { 1.0 - top / bottom })
+        .collect();
+    let divisor = if operator.reduces_to() == Reduction::Mean { per_region.len() as f64 } else { 1.0 };
+    let value = per_region.iter().sum::<f64>() / divisor;
+
+    // (u / v)' = (u' v − u v') / v²
+    let by_probability = |pixel: usize, class: usize| {
+        let t = truth[index(&packed_logits, pixel, class)];
+        match parts(&sums[region(pixel, class)]) {
+            (_, 0.0, _) => f64::NAN,
+            (.., true) => 0.0,
+            (top, bottom, _) => -(k * t * bottom - top * (a * t + b)) / (bottom * bottom) / divisor,
+        }
+    };
+    let mut gradient = vec![0.0; probabilities.len()];
+    for pixel in all_pixels() {
+        let p = |class: usize| probabilities[index(&packed_logits, pixel, class)];
+        let mean: f64 = (0..classes).map(|class| p(class) * by_probability(pixel, class)).sum();
+        for class in 0..classes {
+            let by = by_probability(pixel, class);
+            gradient[index(&packed_logits, pixel, class)] = match activation {
+                Activation::None => by,
+                // 1 − p without cancellation.
+                Activation::Sigmoid => by * p(class) * sigmoid(&[-x[index(&packed_logits, pixel, class)]])[0],
+                Activation::Softmax => p(class) * (by - mean),
+            };
+        }
+    }
+    RegionLosses { per_region, value, gradient }
+}
+
+/// The targets that labels stand for, in the order of data that go with `logits`: 1 for the class that is the label, else
+/// 0; of a single class, 1 for the label 1.
+///
+/// ```
+/// use seghead::{Logits, reference};
+/// assert_eq!(reference::one_hot(&Logits::chw(2, 1, 2)?, &[1, 0]), [0.0, 1.0, 1.0, 0.0]);
+/// # Ok::<(), seghead::Error>(())
+/// ```
+pub fn one_hot(logits: &Logits, labels: &[i64]) -> Vec<f64> {
+    let positive = i64::from(logits.classes() == 1);
+    let mut targets = vec![0.0; logits.len() as usize];
+    for (pixel, &label) in labels.iter().enumerate() {
+        for class in 0..logits.classes() as usize {
+            targets[index(logits, pixel, class)] = f64::from(u8::from(label == class as i64 + positive));
+        }
+    }
+    targets
+}
+
+/// The losses of [`focal_loss`] or [`binary_focal_loss`] and the gradient of their sum.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FocalLosses {
+    /// The loss of every pixel, N × H × W, 0 where it is ignored; or of every element, N × C × H × W.
+    pub losses: Vec<f64>,
+    /// The number of pixels that are not ignored, or of elements.
+    pub weight: f64,
+    /// The derivatives of the sum by the logits, N × C × H × W, packed.
+    pub gradient: Vec<f64>,
+}
+
+/// Focal loss of logits and target classes, N × H × W: `−α · (1 − p[t])^γ · log p[t]` with the softmax p.
+///
+/// ```
+/// use seghead::{Logits, reference};
+/// let losses = reference::focal_loss(&Logits::chw(2, 1, 1)?, &[0.0, 0.0], &[1], None, 2.0, 1.0);
+/// assert!((losses.losses[0] - 0.25 * 2f64.ln()).abs() < 1e-15);
+/// # Ok::<(), seghead::Error>(())
+/// ```
+///
+/// # Panics
+///
+/// Where a target is neither a class nor the ignore index.
+pub fn focal_loss<T: Copy + Into<f64>>(
+    logits: &Logits,
+    data: &[T],
+    targets: &[i64],
+    ignore_index: Option<i64>,
+    gamma: f64,
+    alpha: f64,
+) -> FocalLosses {
+    let packed = logits.resized(logits.images(), logits.height(), logits.width()).unwrap_or(*logits);
+    let mut gradient = vec![0.0; logits.map().pixels() * logits.classes() as usize];
+    let mut weight = 0.0;
+    let loss = |(pixel, (x, &target)): (usize, (Vec<f64>, &i64))| {
+        if Some(target) == ignore_index {
+            return 0.0;
+        }
+        weight += 1.0;
+        let target = target as usize;
+        let p = softmax_of(&x);
+        let maximum = maximum(&x);
+        // 1 − p[t], and −log p[t], without cancellation.
+        let others: f64 = (0..x.len()).filter(|&c| c != target).map(|c| (x[c] - maximum).exp()).sum();
+        let e = (x[target] - maximum).exp();
+        let q = others / (others + e);
+        let nll = if others < e { (others / e).ln_1p() } else { (maximum - x[target]) + (others + e).ln() };
+        let power = alpha * q.powf(gamma);
+        let slope = if p[target] == 0.0 || gamma == 0.0 {
+            0.0
+        } else if q == 0.0 {
+            gamma * p[target]
+        } else {
+            gamma * p[target] * nll / q
+        };
+        for (c, p) in p.iter().enumerate() {
+            gradient[index(&packed, pixel, c)] = -power * (slope + 1.0) * if c == target { q } else { -p };
+        }
+        power * nll
+    };
+    let losses = pixels(logits, data).zip(targets).enumerate().map(loss).collect();
+    FocalLosses { losses, weight, gradient }
+}
+
+/// Focal loss of every element, with a target each in the order of `data`, as `sigmoid_focal_loss` of torchvision: the
+/// binary cross-entropy times `(p · (1 − z) + (1 − p) · z)^γ`, and with α times `α · z + (1 − α) · (1 − z)`.
+///
+/// ```
+/// use seghead::{Logits, reference};
+/// let losses = reference::binary_focal_loss(&Logits::chw(1, 1, 1)?, &[0.0], &[1.0], 2.0, Some(0.25));
+/// assert!((losses.losses[0] - 0.0625 * 2f64.ln()).abs() < 1e-15);
+/// # Ok::<(), seghead::Error>(())
+/// ```
+pub fn binary_focal_loss<T: Copy + Into<f64>, P: Copy + Into<f64>>(
+    logits: &Logits,
+    data: &[T],
+    targets: &[P],
+    gamma: f64,
+    alpha: Option<f64>,
+) -> FocalLosses {
+    let element = |(x, z): (f64, f64)| {
+        let (p, rest) = (sigmoid(&[x])[0], sigmoid(&[-x])[0]);
+        let entropy = (1.0 - z) * x + (-x.abs()).exp().ln_1p() + (-x).max(0.0);
+        let q = p * (1.0 - z) + rest * z;
+        let power = q.powf(gamma) * alpha.map_or(1.0, |alpha| alpha * z + (1.0 - alpha) * (1.0 - z));
+        let slope = if q == 0.0 { 0.0 } else { p * rest / q };
+        let by_logit = power * (p - z + gamma * (1.0 - 2.0 * z) * slope * entropy);
+        (power * entropy, if x.is_infinite() { f64::NAN } else { by_logit })
+    };
+    let elements = packed(logits, data).into_iter().zip(packed(logits, targets));
+    let (losses, gradient): (Vec<_>, Vec<_>) = elements.map(element).unzip();
+    FocalLosses { weight: losses.len() as f64, losses, gradient }
 }

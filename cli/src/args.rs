@@ -215,6 +215,16 @@ pub enum Activation {
     None,
 }
 
+impl From<Activation> for seghead::Activation {
+    fn from(activation: Activation) -> Self {
+        match activation {
+            Activation::Softmax => Self::Softmax,
+            Activation::Sigmoid => Self::Sigmoid,
+            Activation::None => Self::None,
+        }
+    }
+}
+
 /// A rectangle of pixels.
 #[derive(Clone, Copy, Debug)]
 pub struct Rectangle {
@@ -313,6 +323,121 @@ pub enum Loss {
     CrossEntropy(CrossEntropy),
     /// Binary cross-entropy straight from logits, as torch.nn.BCEWithLogitsLoss
     Bce(Bce),
+    /// One less the Dice score of regions, 2 Σ p t / (Σ p + Σ t), as dice_score.py of pytorch-unet
+    Dice(Dice),
+    /// One less the Jaccard index of regions, Σ p t / (Σ p + Σ t − Σ p t)
+    Jaccard(Jaccard),
+    /// One less the Tversky score of regions, Σ p t / (Σ p t + α Σ p (1 − t) + β Σ (1 − p) t)
+    Tversky(Tversky),
+    /// Focal loss, a cross-entropy that counts less the surer a prediction is of its target
+    Focal(Focal),
+}
+
+#[derive(Args, Debug)]
+pub struct Focal {
+    /// Logits, C×H×W or N×C×H×W: .npy, FILE.npz:NAME or FILE.safetensors:NAME
+    pub logits: String,
+    /// Target labels, H×W or N×H×W: an integer .npy, or a grey or paletted PNG; with --activation sigmoid also a float
+    /// .npy shaped like LOGITS
+    pub target: String,
+    /// What the classes are to one another: sigmoid is torchvision.ops.sigmoid_focal_loss [default: softmax, of a single
+    /// class sigmoid]
+    #[arg(long)]
+    pub activation: Option<FocalActivation>,
+    /// How much less a sure prediction counts
+    #[arg(long, default_value_t = 2.0, value_name = "G", allow_negative_numbers = true)]
+    pub gamma: f32,
+    /// With softmax a factor; with sigmoid the weight of positive targets beside 1 − A of negative ones, in torchvision
+    /// 0.25 [default: none]
+    #[arg(long, value_name = "A", allow_negative_numbers = true)]
+    pub alpha: Option<f32>,
+    /// Pixels with this target label count for nothing, with softmax [default: -100]
+    #[arg(long, value_name = "I", allow_negative_numbers = true)]
+    pub ignore_index: Option<i64>,
+    /// How the losses of the pixels, with sigmoid of the elements, become the result: their mean, their sum, or each
+    #[arg(long, default_value = "mean", hide_possible_values = true, value_name = "mean|sum|none")]
+    pub reduction: Reduction,
+    /// Write the result, float32 .npy: for none of every pixel, with sigmoid of every element, else a scalar
+    #[arg(short, long, value_name = "F.npy", required_if_eq("reduction", "none"))]
+    pub output: Option<String>,
+    /// Write the gradient of the result with respect to the logits, for none of the sum, float32 .npy shaped like LOGITS
+    #[arg(long, value_name = "F.npy")]
+    pub grad: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FocalActivation {
+    /// One class a pixel
+    Softmax,
+    /// Independent labels
+    Sigmoid,
+}
+
+#[derive(Args, Debug)]
+pub struct Dice {
+    #[command(flatten)]
+    pub region: RegionLoss,
+}
+
+#[derive(Args, Debug)]
+pub struct Jaccard {
+    #[command(flatten)]
+    pub region: RegionLoss,
+}
+
+#[derive(Args, Debug)]
+pub struct Tversky {
+    #[command(flatten)]
+    pub region: RegionLoss,
+    /// The weight α of what is predicted and should not be
+    #[arg(long, default_value_t = 0.5, value_name = "A", allow_negative_numbers = true)]
+    pub alpha: f32,
+    /// The weight β of what is missed
+    #[arg(long, default_value_t = 0.5, value_name = "B", allow_negative_numbers = true)]
+    pub beta: f32,
+}
+
+/// What losses of regions share.
+#[derive(Args, Debug)]
+pub struct RegionLoss {
+    /// Logits, C×H×W or N×C×H×W: .npy, FILE.npz:NAME or FILE.safetensors:NAME
+    pub logits: String,
+    /// Target labels, H×W or N×H×W: an integer .npy, or a grey or paletted PNG, of a single class 0 and 1; or a float
+    /// .npy shaped like LOGITS
+    pub target: String,
+    /// What makes probabilities p of the logits [default: softmax, of a single class sigmoid]
+    #[arg(long)]
+    pub activation: Option<Activation>,
+    /// What is added to numerator and denominator
+    #[arg(long, default_value_t = 1e-6, value_name = "S", allow_negative_numbers = true)]
+    pub smooth: f32,
+    /// What is a region: every class of every image, or a class of all images, all classes of an image, or everything
+    #[arg(long, default_value = "class-of-image")]
+    pub region: Region,
+    /// Pixels with this target label count for nothing
+    #[arg(long, value_name = "I", allow_negative_numbers = true)]
+    pub ignore_index: Option<i64>,
+    /// How the losses of the regions become the result: their mean, their sum, or each of them
+    #[arg(long, default_value = "mean", hide_possible_values = true, value_name = "mean|sum|none")]
+    pub reduction: Reduction,
+    /// Write the result, float32 .npy: for none that of every region, N×C, C, N or a scalar, else a scalar
+    #[arg(short, long, value_name = "F.npy", required_if_eq("reduction", "none"))]
+    pub output: Option<String>,
+    /// Write the gradient of the result with respect to the logits, for none of the sum, float32 .npy shaped like LOGITS
+    #[arg(long, value_name = "F.npy")]
+    pub grad: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Region {
+    /// Sums over the pixels of an image
+    ClassOfImage,
+    /// Sums over the pixels of all images: smp's losses, or dice_coeff with reduce_batch_first for each class
+    Class,
+    /// Sums over the pixels and classes of an image
+    Image,
+    /// Sums over everything: dice_loss of pytorch-unet
+    Batch,
 }
 
 #[derive(Args, Debug)]

@@ -51,6 +51,17 @@ struct Params {
   outline: u32,        // how far from another class, in rows and columns, a pixel is on an outline
   has_photo: u32,      // whether there is a photo that colours go over
   past_weight: f32,    // how much of the frame before counts for each nat of a pixel's entropy
+  // Region losses: how a score is made of the sums of a region, see region_score.wgsl.
+  first_region: u32,   // the sums or coefficients that the first image starts with
+  region_stride: u32,  // coefficients from one image to the next
+  region_classes: u32, // classes of a region
+  smoothing: f32,
+  hits: f32,
+  of_hits: f32,
+  of_predicted: f32,
+  of_truth: f32,
+  gamma: f32,          // of a focal loss; so is alpha, which is negative for none
+  alpha: f32,
 }
 
 // In storage, not uniform: a uniform that bounds a loop makes lavapipe recompile at every dispatch.

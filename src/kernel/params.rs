@@ -57,6 +57,17 @@ pub(crate) struct Params {
     pub outline: u32,
     pub has_photo: u32,
     pub past_weight: f32,
+    pub first_region: u32,
+    pub region_stride: u32,
+    pub region_classes: u32,
+    pub smoothing: f32,
+    pub hits: f32,
+    pub of_hits: f32,
+    pub of_predicted: f32,
+    pub of_truth: f32,
+    pub gamma: f32,
+    pub alpha: f32,
+    pub unused: [u32; 2],
 }
 
 impl Params {

@@ -156,6 +156,16 @@ fn params_lie_where_the_shaders_look() {
         outline,
         has_photo,
         past_weight,
+        first_region,
+        region_stride,
+        region_classes,
+        smoothing,
+        hits,
+        of_hits,
+        of_predicted,
+        of_truth,
+        gamma,
+        alpha,
     ];
     // A vector is as many fields, one after another.
     for ((name, [first, last]), size) in vectors.into_iter().zip([4, 4, 4, 2, 2]) {

@@ -10,9 +10,9 @@ mod host;
 mod pixels;
 mod targets;
 
-use pixels::Against;
+pub(in crate::ops) use pixels::Against;
 pub use pixels::Targets;
-use targets::HostLabels;
+pub(in crate::ops) use targets::{HostLabels, HostTargets};
 
 pub(crate) use pixels::{GRADIENTS, PIXELS, SOFT_GRADIENTS, SOFT_PIXELS};
 

@@ -6,7 +6,7 @@ mod targets;
 
 pub(crate) use host::{HostLoss, Results, run};
 pub(crate) use partials::{FINISH, PARTIALS, PartialSums, RECORD, partials_of_image, total_weight};
-pub(crate) use targets::SoftTargets;
+pub(crate) use targets::{SoftTargets, ignore_index_in_32_bits};
 
 use wgpu::{Buffer, BufferBinding};
 
@@ -84,6 +84,9 @@ pub struct Loss {
     /// The loss of every element, in the order of the logits, if [`BinaryCrossEntropy`](crate::BinaryCrossEntropy) was
     /// asked for it.
     pub per_element: Option<Vec<f32>>,
+    /// The losses of the regions, N × C, or those of N or C or 1 where they are taken together, of
+    /// [`RegionLoss`](crate::RegionLoss).
+    pub per_region: Option<Vec<f32>>,
     /// The gradient of [`value`](Self::value) with respect to the logits, in their order, if it was asked for.
     pub gradient: Option<Vec<f32>>,
 }

@@ -5,7 +5,7 @@
 use std::sync::OnceLock;
 
 use seghead::wgpu::{self, BufferUsages};
-use seghead::{Dispatch, ElementType, Gpu, GpuOptions, Logits, Map, Readback};
+use seghead::{Dispatch, ElementType, Gpu, GpuOptions, LabelType, Logits, Map, Readback};
 
 /// The adapter under test; the tests fail where there is none.
 pub fn gpu() -> &'static Gpu {
@@ -336,4 +336,43 @@ pub fn read_texture(gpu: &Gpu, texture: &wgpu::Texture, bytes_per_pixel: u32) ->
     gpu.queue().submit([encoder.finish()]);
     let rows = |bytes: &[u8]| bytes.chunks_exact(stride as usize).flat_map(|r| r[..row as usize].to_vec()).collect();
     readback.read_blocking(gpu, rows).unwrap()
+}
+
+/// What lies in a buffer of [`guarded`] before it is written.
+pub const GUARD: u32 = 0x7fc0_a5a5;
+
+/// A buffer for results that is full of [`GUARD`]s.
+pub fn guarded(gpu: &Gpu, size: u64) -> wgpu::Buffer {
+    let to = buffer(gpu, size, BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST);
+    gpu.queue().write_buffer(&to, 0, bytemuck::cast_slice(&vec![GUARD; size as usize / 4]));
+    to
+}
+
+/// The elements of a tensor of this shape in a buffer of [`guarded`], N × C × H × W. Around a rectangle, nothing may have
+/// been written.
+pub fn take_guarded(shape: &Logits, bytes: &[u8]) -> Vec<f32> {
+    let mut all: Vec<f32> = bytemuck::pod_collect_to_vec(bytes);
+    let taken = places(shape).map(|at| all[at]).collect();
+    if shape.row_stride() != shape.width() * shape.pixel_stride() {
+        places(shape).for_each(|at| all[at] = f32::from_bits(GUARD));
+        assert!(all.iter().all(|x| x.to_bits() == GUARD), "{shape:?}");
+    }
+    taken
+}
+
+/// Labels with the geometry of the map of `shape`; a negative one is its two's complement.
+pub fn upload_labels(gpu: &Gpu, shape: &Logits, labels: &[i64], label_type: LabelType) -> wgpu::Buffer {
+    let map = shape.map();
+    let (row, stride) = (map.width() as usize, map.row_stride() as usize);
+    let mut all = vec![77i64; map.images() as usize * map.image_stride() as usize];
+    for (i, &label) in labels.iter().enumerate() {
+        let (image, pixel) = (i / shape.pixels() as usize, i % shape.pixels() as usize);
+        all[image * map.image_stride() as usize + pixel / row * stride + pixel % row] = label;
+    }
+    match label_type {
+        LabelType::U8 => upload_bytes(gpu, &all.iter().map(|&label| label as u8).collect::<Vec<_>>()),
+        LabelType::U32 => {
+            upload_bytes(gpu, bytemuck::cast_slice(&all.iter().map(|&label| label as u32).collect::<Vec<_>>()))
+        }
+    }
 }

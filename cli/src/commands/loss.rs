@@ -2,6 +2,9 @@
 
 use serde_json::json;
 
+mod focal;
+mod region;
+
 use super::{number, open_gpu, print_result, tell_written};
 use crate::args::{Bce, Common, CrossEntropy, Loss, Reduction};
 use crate::error::Error;
@@ -16,6 +19,10 @@ pub fn run(args: &Loss, common: &Common) -> Result<(), Error> {
     match args {
         Loss::CrossEntropy(args) => cross_entropy(args, common),
         Loss::Bce(args) => bce(args, common),
+        Loss::Dice(args) => region::dice(args, common),
+        Loss::Jaccard(args) => region::jaccard(args, common),
+        Loss::Tversky(args) => region::tversky(args, common),
+        Loss::Focal(args) => focal::run(args, common),
     }
 }
 

@@ -162,7 +162,7 @@ impl Job {
             written.push(path);
         }
         if let Some(path) = &args.all_scores {
-            let scores = self.interpolated(gpu, activation(args.activation))?;
+            let scores = self.interpolated(gpu, args.activation.into())?;
             write_tensor(&mut outputs, path, &self.input.tensor_shape(self.height, self.width), &scores)?;
             written.push(path);
         }
@@ -227,13 +227,5 @@ impl Job {
         let operator = seghead::Interpolate::new(self.height, self.width).resize(self.resize).activation(activation);
         let scores = operator.run_blocking(gpu, &self.logits, self.input.reader());
         scores.map_err(|error| self.input.error(error))
-    }
-}
-
-fn activation(activation: Activation) -> seghead::Activation {
-    match activation {
-        Activation::Softmax => seghead::Activation::Softmax,
-        Activation::Sigmoid => seghead::Activation::Sigmoid,
-        Activation::None => seghead::Activation::None,
     }
 }

@@ -144,18 +144,23 @@ impl<'a> Targets<'a> {
     pub fn new(buffer: BufferBinding<'a>, label_type: LabelType) -> Self {
         Self { buffer, label_type }
     }
+
+    /// The type of the labels.
+    pub(crate) fn label_type(&self) -> LabelType {
+        self.label_type
+    }
 }
 
 /// What the losses of a dispatch are taken against.
 #[derive(Clone)]
-pub(super) enum Against<'a> {
+pub(in crate::ops) enum Against<'a> {
     Labels(Targets<'a>),
     /// f32, where the logits are.
     Soft(BufferBinding<'a>),
 }
 
 impl<'a> Against<'a> {
-    fn source(&self, gpu: &Gpu, logits: &Logits, bands: &[Band]) -> Result<Source<'a>, Error> {
+    pub fn source(&self, gpu: &Gpu, logits: &Logits, bands: &[Band]) -> Result<Source<'a>, Error> {
         Ok(match self {
             Self::Labels(targets) => Source::Labels(targets.clone()),
             Self::Soft(targets) => Source::Soft(Window::new(gpu, targets.clone(), &logits.output(), bands)?),
@@ -164,7 +169,7 @@ impl<'a> Against<'a> {
 }
 
 /// Where the targets of the bands come from.
-enum Source<'a> {
+pub(in crate::ops) enum Source<'a> {
     Labels(Targets<'a>),
     Soft(Window<'a>),
 }
@@ -172,7 +177,7 @@ enum Source<'a> {
 impl Source<'_> {
     /// The targets of `band`, whose pixels are `groups` of `map`, and the parameters of a kernel that reads them beside
     /// the logits.
-    fn read(
+    pub fn read(
         &self,
         gpu: &Gpu,
         dispatch: &mut Dispatch,

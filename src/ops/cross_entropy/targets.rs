@@ -10,7 +10,7 @@ use crate::ops::loss::SoftTargets;
 use crate::{Dispatch, Error, Gpu, LabelType, Logits, Map};
 
 /// Targets of the one-shot functions.
-pub(super) trait HostTargets {
+pub(in crate::ops) trait HostTargets {
     /// Bands of the logits that fit the GPU with their targets, and with that many bits of results for every pixel.
     fn bands(&self, gpu: &Gpu, logits: &Logits, map_bits: u32) -> Result<Vec<Band>, Error>;
 
@@ -35,7 +35,7 @@ pub(super) trait HostTargets {
 
 /// Labels of any integer type, which are written for the GPU as codes: classes as they are, and a code each for the
 /// ignore index and for everything else, which the kernel finds.
-pub(super) struct HostLabels<'a, L> {
+pub(in crate::ops) struct HostLabels<'a, L> {
     targets: &'a [L],
     label_type: LabelType,
     classes: u32,

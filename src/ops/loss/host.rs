@@ -82,8 +82,8 @@ pub(crate) async fn run(
         Reduction::Mean => sum / weight,
     };
     let pixels = logits.map().pixels() as u64;
-    let value = value as f32;
-    Ok(Loss { value, pixels, ignored: pixels - valid, per_pixel: None, per_element: None, gradient })
+    let (value, ignored) = (value as f32, pixels - valid);
+    Ok(Loss { value, pixels, ignored, per_pixel: None, per_element: None, per_region: None, gradient })
 }
 
 /// The one-shot function on its way. The GPU sums up some neighbouring partial sums, and these sums are added here, in

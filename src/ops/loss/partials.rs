@@ -68,6 +68,12 @@ impl PartialSums {
         Ok(Self { buffer: scratch(gpu, "partial sums", total * RECORD)?, starts })
     }
 
+    /// For a kernel that leaves `count` of them.
+    pub fn of(gpu: &Gpu, count: u32) -> Result<Self, Error> {
+        let buffer = scratch(gpu, "partial sums", u64::from(count) * RECORD)?;
+        Ok(Self { buffer, starts: vec![0, count] })
+    }
+
     fn count(&self) -> u32 {
         self.starts[self.starts.len() - 1]
     }

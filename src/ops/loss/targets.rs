@@ -43,3 +43,10 @@ impl SoftTargets<'_> {
         Ok(buffer(1))
     }
 }
+
+/// An ignore index as kernels compare it: one beyond 32 bits matches no label on the GPU; a negative one is compared in
+/// two's complement.
+pub(crate) fn ignore_index_in_32_bits(index: Option<i64>) -> Option<u32> {
+    let in_32_bits = |index: &i64| (i64::from(i32::MIN)..=i64::from(u32::MAX)).contains(index);
+    index.filter(in_32_bits).map(|index| index as u32)
+}

@@ -11,11 +11,13 @@ mod class_statistics;
 mod cross_entropy;
 mod data;
 mod findings;
+mod focal_loss;
 mod gradients;
 mod inspect;
 mod interpolate;
 mod multi_label;
 mod overlay;
+mod region_loss;
 mod resizing;
 mod scores;
 mod segment;
@@ -50,11 +52,13 @@ fn cases() -> Cases {
         binary_cross_entropy::cases,
         class_statistics::cases,
         cross_entropy::cases,
+        focal_loss::cases,
         gradients::cases,
         inspect::cases,
         interpolate::cases,
         multi_label::cases,
         overlay::cases,
+        region_loss::cases,
         segment::cases,
         sigmoid::cases,
         soft_mask::cases,

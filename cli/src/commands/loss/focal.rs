@@ -1,0 +1,60 @@
+//! `seghead loss focal`.
+
+use super::super::open_gpu;
+use super::{Files, check_labels, check_shape, one_hot, reduction, report};
+use crate::args::{Common, Focal, FocalActivation, Reduction};
+use crate::error::Error;
+use crate::files::labels::{Targets, read_targets};
+use crate::input::Input;
+use crate::lint::{self, Check};
+use crate::progress::Progress;
+
+pub fn run(args: &Focal, common: &Common) -> Result<(), Error> {
+    let files = Files { result: args.output.as_deref(), gradient: args.grad.as_deref() };
+    files.check(&args.logits, &args.target)?;
+    let progress = Progress::start("computing", common);
+    let mut input = Input::open(&args.logits, common)?;
+    let targets = read_targets(&args.target)?;
+    let logits = input.logits;
+    let binary = match args.activation {
+        Some(activation) => activation == FocalActivation::Sigmoid,
+        None => logits.classes() == 1,
+    };
+    if binary && args.ignore_index.is_some() {
+        return Err(Error::Usage("--ignore-index: expected --activation softmax, found sigmoid".to_owned()));
+    }
+    if !binary && matches!(targets, Targets::Soft(_)) {
+        let message = format!("{}: expected labels, or --activation sigmoid, found soft targets (floats)", args.target);
+        return Err(Error::Usage(message));
+    }
+    check_shape(&input, &args.target, &targets)?;
+    let operator = seghead::FocalLoss::new()
+        .gamma(args.gamma)
+        .alpha(args.alpha)
+        .ignore_index(args.ignore_index.or(Some(-100)))
+        .reduction(reduction(args.reduction))
+        .single(args.reduction == Reduction::None)
+        .gradient(args.grad.is_some());
+    let gpu = open_gpu(common)?;
+    let loss = match targets {
+        Targets::Labels(labels) if !binary => operator.run_blocking(&gpu, &logits, input.reader(), &labels.values),
+        Targets::Labels(labels) => {
+            check_labels(&args.target, &labels, logits)?;
+            operator.run_binary_blocking(&gpu, &logits, input.reader(), one_hot(&labels, logits))
+        }
+        Targets::Soft(targets) => operator.run_binary_blocking(&gpu, &logits, input.reader(), &targets.data.into_f32()),
+    };
+    let loss = loss.map_err(|error| match error {
+        seghead::Error::Label { label, .. } => {
+            Error::Usage(format!("{}: {error}; --ignore-index {label} leaves such pixels out", args.target))
+        }
+        error => input.error(error),
+    })?;
+    let check = if binary { Check::Sigmoid } else { Check::Softmax };
+    let warnings = lint::warn(&gpu, &mut input, check, common);
+
+    let shape = input.map_shape(logits.height(), logits.width());
+    let of_pixels = loss.per_pixel.as_deref().map(|losses| (&shape[..], losses));
+    let single = of_pixels.or(loss.per_element.as_deref().map(|losses| (&input.shape[..], losses)));
+    report(common, progress, (files, &input.shape), (&loss, single), warnings)
+}
