@@ -118,7 +118,8 @@ fn maps() -> Vec<Map> {
 
 /// Labels of a kind: noise, rectangles, stripes, one class; some are no class, where there is a number for that.
 fn labels(map: &Map, classes: u32, void: u32, kind: u32, random: &mut Random) -> Vec<u32> {
-    let label = |i: u32| if i < classes { i } else { void - (i - classes).min(void - classes) };
+    // The first number that is no class, too.
+    let label = |i: u32| if i == classes { void } else { i.min(classes).min(void) };
     let (of_rows, of_columns) = (1 + random.below(9), 1 + random.below(40));
     let (width, height) = (map.width(), map.height());
     let at = |i: u32| (i / width / height, i / width % height, i % width);
@@ -372,7 +373,9 @@ fn one_shot_gpus() -> [Gpu; 2] {
 fn labels_on_the_host() {
     let mut random = Random::new(5);
     for gpu in one_shot_gpus() {
-        for (pixels, classes) in [(0, 3), (1, 3), (7, 1), (50_001, 21), (20_000, 60), (9_000, 254), (9_000, 255)] {
+        for (pixels, classes) in
+            [(0, 3), (1, 3), (7, 1), (50_001, 21), (20_000, 60), (9_000, 254), (9_000, 255), (9_000, 256)]
+        {
             if gpu.device().limits().max_storage_buffer_binding_size < 4 * (classes * classes + 5) {
                 continue;
             }
@@ -410,6 +413,11 @@ fn labels_that_are_no_class() {
         assert_eq!(error, "target[33333]: expected a class below 3 or the ignore index, found label -2");
         let error = operator.run_blocking(&gpu, &predictions[1..], &targets).unwrap_err().to_string();
         assert_eq!(error, "predictions: expected 40000 elements, found 39999");
+        for classes in [254, 255, 256] {
+            let operator = ConfusionMatrix::new(classes).ignore_index(Some(0));
+            let error = operator.run_blocking(&gpu, &[classes - 1, 1], &[classes - 1, classes]);
+            assert!(matches!(error, Err(Error::Label { position: 1, .. }) | Err(Error::Limit { .. })), "{error:?}");
+        }
         let error = ConfusionMatrix::new(0).run_blocking(&gpu, &[0u8], &[0u8]).unwrap_err().to_string();
         assert_eq!(error, "classes: expected at least 1, found 0");
         let error = ConfusionMatrix::new(u32::MAX).run_blocking(&gpu, &[0u8], &[0u8]).unwrap_err();
@@ -427,6 +435,8 @@ fn from_logits() {
         nchw(2, 21, 16, 16),
         Logits::nhwc(2, 7, 9, 5).unwrap(),
         nchw(1, 30, 5, 5),
+        // The counts of all images are more than their logits.
+        nchw(6, 30, 2, 2),
     ];
     for gpu in one_shot_gpus() {
         for (shape, half) in shapes.iter().flat_map(|shape| [(shape, false), (shape, true)]) {
