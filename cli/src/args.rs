@@ -393,6 +393,12 @@ pub struct Eval {
     /// Write the scores of every image
     #[arg(long, value_name = "F")]
     pub csv: Option<String>,
+    /// Write a page with the scores, the confusion matrix and the worst images, index.html, to this folder; it needs no
+    /// other file. Photos of the same names and sizes, beside the logits or the labels, are shown under the classes
+    #[arg(long, value_name = "DIR")]
+    pub report: Option<String>,
+    #[command(flatten)]
+    pub palette: Palette,
     /// Evaluate only every N-th image, from the I-th on, 1 to N
     #[arg(long, value_name = "I/N", value_parser = parse_shard)]
     pub shard: Option<(u32, u32)>,

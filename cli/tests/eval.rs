@@ -174,6 +174,25 @@ fn what_is_wrong_is_left_out_and_told() {
     assert!(text.contains("7 files left out:\n  a.npy: expected a NumPy"), "{text}");
 }
 
+/// A page of one file; with states it has the numbers of the worst images, but no pictures of them.
+#[test]
+fn a_page() {
+    let folder = data_set();
+    fs::write(folder.path().join("names"), "<road>\nsky\ncar").unwrap();
+    let arguments = ["eval", "p", "t", "--ignore-index", "255", "--classes", "names", "--report", "new/page"];
+    let arguments = [&arguments[..], &["--palette", "voc", "--save-state", "state"]].concat();
+    run(&folder, &arguments);
+    let page = fs::read_to_string(folder.path().join("new/page/index.html")).unwrap();
+    assert!(page.contains("&lt;road&gt;") && !page.contains("<road>"));
+    // The matrix, and three of each image.
+    assert_eq!(page.matches("src=\"data:image/png;base64,iVBOR").count(), 1 + 3 * 7);
+    assert_eq!(page.matches("src=").count(), 1 + 3 * 7);
+    assert!(!page.contains("http") && page.contains("background: #800000"));
+    run(&folder, &["eval", "--merge", "state", "--report", "new/page"]);
+    let merged = fs::read_to_string(folder.path().join("new/page/index.html")).unwrap();
+    assert_eq!((merged.matches("src=").count(), merged.matches("<h3>").count()), (1, 7));
+}
+
 #[test]
 fn refused_before_anything_is_read() {
     let folder = data_set();

@@ -4,9 +4,11 @@
 //! are in memory, and of logits that are large only what the GPU is given. What is wrong with a file leaves out its image
 //! and is reported at the end; what is wrong with the device ends the command.
 
+mod page;
 mod pairs;
 mod report;
 mod tally;
+mod worst;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,6 +20,7 @@ use serde_json::Value;
 use self::pairs::Pair;
 use self::report::Report;
 use self::tally::{Counts, Problem, Reason, Settings, Tally};
+use self::worst::Worst;
 use super::{open_gpu, print_result, tell_written};
 use crate::args::{Common, Eval};
 use crate::error::Error;
@@ -25,6 +28,7 @@ use crate::files;
 use crate::files::confusion::write_confusion;
 use crate::files::labels::{LabelMap, read_labels};
 use crate::files::output::{Content, Outputs};
+use crate::files::palette::Colours;
 use crate::input::Input;
 use crate::progress::Progress;
 
@@ -36,14 +40,23 @@ pub fn run(args: &Eval, common: &Common) -> Result<(), Error> {
     let mut planned: Vec<_> = args.confusion.iter().map(|path| (path.as_str(), Content::Map)).collect();
     planned.extend(args.csv.as_deref().map(|path| (path, Content::Text)));
     planned.extend(args.save_state.as_deref().map(|path| (path, Content::Text)));
+    let palette = args.palette.palette.as_deref();
+    let colours = Colours::new(palette)?;
+    let page = args.report.as_ref().map(|folder| format!("{}/index.html", folder.trim_end_matches('/')));
+    if let (Some(folder), Some(page)) = (&args.report, &page) {
+        fs::create_dir_all(folder).map_err(|source| files::Error::Write { path: folder.clone(), source })?;
+        planned.push((page, Content::Text));
+    }
     let mut inputs: Vec<_> = args.merge.iter().map(String::as_str).collect();
     inputs.extend(args.classes.as_deref());
+    inputs.extend(Colours::path(palette));
     Outputs::check(&inputs, &planned)?;
     let tally = match (&args.logits, &args.labels) {
         (Some(logits), Some(labels)) => evaluate(args, common, (logits, labels), names)?,
         _ => merge(&args.merge, names)?,
     };
     let confusion = tally.confusion()?;
+    colours.check(confusion.classes())?;
     let report = Report::new(&tally, &confusion, args.absent.into());
     let mut outputs = Outputs::new();
     for path in &args.confusion {
@@ -57,6 +70,11 @@ pub fn run(args: &Eval, common: &Common) -> Result<(), Error> {
         let state = tally.to_json();
         outputs.write(path, |writer| writeln!(writer, "{state}"))?;
     }
+    if let Some(path) = &page {
+        let worst = worst_images(args, common, &colours, &tally)?;
+        outputs
+            .write(path, |writer| writer.write_all(page::page(&report, &confusion, &colours, &worst)?.as_bytes()))?;
+    }
     outputs.commit()?;
     if !planned.is_empty() {
         tell_written(common, &planned.iter().map(|(path, _)| *path).collect::<Vec<_>>());
@@ -69,6 +87,20 @@ pub fn run(args: &Eval, common: &Common) -> Result<(), Error> {
         }
         _ => Ok(()),
     }
+}
+
+/// The worst images, with pictures where their files are at hand.
+fn worst_images(args: &Eval, common: &Common, colours: &Colours, tally: &Tally) -> Result<Vec<Worst>, Error> {
+    let mut worst = worst::find(tally, args.absent.into())?;
+    if let (Some(logits), Some(labels), false) = (&args.logits, &args.labels, worst.is_empty()) {
+        let (found, gpu) = (pairs::find(logits, labels)?, open_gpu(common)?);
+        for image in &mut worst {
+            if let Some(Ok(pair)) = found.get(&image.name) {
+                image.pictures = Some(worst::draw(args, common, &gpu, colours, pair)?);
+            }
+        }
+    }
+    Ok(worst)
 }
 
 /// The names of classes, a line each.

@@ -24,6 +24,31 @@ impl<'a> Report<'a> {
         self.names.and_then(|names| names.get(class as usize)).cloned().unwrap_or_else(|| class.to_string())
     }
 
+    /// The files that were left out.
+    pub fn problems(&self) -> Vec<&Problem> {
+        self.tally.problems.iter().collect()
+    }
+
+    /// The scores of all images together.
+    pub fn scores(&self) -> [(&'static str, f64); 5] {
+        let (confusion, absent) = (self.confusion, self.absent);
+        [
+            ("mean IoU", confusion.mean_iou(absent)),
+            ("mean Dice", confusion.mean_dice(absent)),
+            ("pixel accuracy", confusion.pixel_accuracy()),
+            ("mean accuracy", confusion.mean_accuracy(absent)),
+            ("frequency-weighted IoU", confusion.frequency_weighted_iou()),
+        ]
+    }
+
+    /// What was evaluated, in words.
+    pub fn extent(&self) -> String {
+        let (images, pixels, ignored) = (self.tally.images.len(), self.confusion.counted(), self.confusion.ignored());
+        let resize = &self.tally.settings.resize;
+        let index = self.tally.settings.ignore_index.map_or(String::new(), |index| format!(", ignore index {index}"));
+        format!("{images} images, {pixels} pixels, {ignored} more ignored{index}; logits resized {resize}")
+    }
+
     pub fn json(&self) -> Value {
         let (confusion, absent) = (self.confusion, self.absent);
         let class = |class: u32| {
