@@ -70,6 +70,9 @@ fn scores_by_hand() {
     assert!(csv.lines().nth(1).unwrap().starts_with("a,5,1,0.8,"), "{csv}");
     let zero = json(&run(&folder, &["eval", "p", "t", "--ignore-index", "9", "--json", "--absent", "zero"]));
     assert_eq!(zero["mean_iou"], (0.5 + 2.0 / 3.0 + 1.0) / 4.0);
+    run(&folder, &["eval", "p", "t", "--ignore-index", "9", "--absent", "zero", "--report", "page"]);
+    let page = fs::read_to_string(folder.path().join("page/index.html")).unwrap();
+    assert!(page.contains("<b>0.5417</b>mean IoU"), "{page}");
     let text = String::from_utf8(run(&folder, &arguments[..7]).stdout).unwrap();
     assert!(text.contains("\na,\"b\"  1.0000") && text.contains("\nnever       -"), "{text}");
 }

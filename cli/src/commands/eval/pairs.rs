@@ -145,11 +145,15 @@ mod tests {
 
     #[test]
     fn in_one_folder_by_what_they_say() {
-        let one = folder(&["a.logits.npy", "a.labels.png", "a.png", "b.npy", "b.png", "c.logits.npy", "c.labels.npy"]);
-        assert_eq!(
-            found(&one, &one),
-            ["a: a.logits.npy a.labels.png", "b: b.npy b.png", "c: c.logits.npy c.labels.npy"]
-        );
+        let names = ["a.logits.npy", "a.labels.png", "a.png", "b.npy", "b.png", "c.logits.npy", "c.labels.npy"];
+        let one = folder(&[&names[..], &["d.labels.npy"]].concat());
+        let expected = [
+            "a: a.logits.npy a.labels.png",
+            "b: b.npy b.png",
+            "c: c.logits.npy c.labels.npy",
+            "d.labels.npy expected logits of the same name, found none",
+        ];
+        assert_eq!(found(&one, &one), expected);
     }
 
     #[test]
