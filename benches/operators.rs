@@ -12,8 +12,8 @@ use std::time::Instant;
 
 use seghead::wgpu::{self, BufferUsages};
 use seghead::{
-    Argmax, CrossEntropy, Dispatch, Gpu, GpuOptions, LabelType, Logits, Outputs, Segment, Sigmoid, Softmax, Targets,
-    TopK,
+    Argmax, ConfusionMatrix, CrossEntropy, Dispatch, Gpu, GpuOptions, LabelType, Logits, Outputs, Segment, Sigmoid,
+    Softmax, Targets, TopK,
 };
 
 const RUNS: usize = 15;
@@ -137,6 +137,27 @@ fn main() {
         });
         measure(gpu, &name("segment and confidence"), shape.bytes() + map.bytes(8) + map.bytes(32), || {
             segment.dispatch(gpu, &shape, input.as_entire_buffer_binding(), with_confidence()).unwrap()
+        });
+    }
+    // Regions as segmentations have them, which are a little apart; and noise, where no two neighbours are alike.
+    let map = Logits::chw(19, 1024, 2048).unwrap().map();
+    for (what, size, shift) in [("regions", 64, 5), ("noise", 1, 0)] {
+        let [predictions, targets] = [0, shift].map(|shift| {
+            let label = |i: usize| {
+                let (x, y) = ((i % 2048 + shift) / size, (i / 2048 + shift) / size);
+                ((x as u32).wrapping_mul(2_654_435_761) ^ (y as u32).wrapping_mul(2_246_822_519)) % 19
+            };
+            let labels: Vec<u8> = (0..map.pixels()).map(|i| label(i) as u8).collect();
+            let buffer = buffer(gpu, map.bytes(8));
+            gpu.queue().write_buffer(&buffer, 0, &labels);
+            buffer
+        });
+        let operator = ConfusionMatrix::new(19).ignore_index(Some(255));
+        let records = buffer(gpu, operator.bytes(&map));
+        measure(gpu, &format!("confusion matrix, {what} 19x1024x2048"), 2 * map.bytes(8), || {
+            let from = (predictions.as_entire_buffer_binding(), LabelType::U8);
+            let targets = Targets::new(targets.as_entire_buffer_binding(), LabelType::U8);
+            operator.dispatch(gpu, &map, from, targets, records.as_entire_buffer_binding()).unwrap()
         });
     }
 }

@@ -257,6 +257,28 @@ pub enum Error {
         classes: u32,
     },
 
+    /// A predicted label is no class.
+    #[error("prediction[{position}]: expected a class below {classes}, found label {label}")]
+    Prediction {
+        /// The index of the first such pixel in the predictions.
+        position: u64,
+        /// The label there.
+        label: i64,
+        /// The number of classes.
+        classes: u32,
+    },
+
+    /// Things that go together have different numbers of classes.
+    #[error("{what}: expected {expected} classes, found {found}")]
+    Classes {
+        /// The thing.
+        what: &'static str,
+        /// The number of classes that the other thing has.
+        expected: u32,
+        /// The number of classes that it has.
+        found: u32,
+    },
+
     /// A value of a class's pixels is asked for, and there are none.
     #[error("{what}: expected a class with pixels, found none")]
     NoPixels {

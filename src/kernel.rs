@@ -96,6 +96,9 @@ pub(crate) mod binding {
     pub const LABELS_IN: Binding = read(3, "labels");
     pub const CONFIDENCE_IN: Binding = read(4, "confidence");
     pub const CLASS_RECORDS: Binding = write(6, "class records");
+    pub const PREDICTIONS: Binding = read(3, "predictions");
+    pub const TARGET_LABELS: Binding = read(4, "target");
+    pub const CONFUSION: Binding = write(6, "confusion matrix");
     pub const MASKS: Binding = write(3, "masks");
     pub const THRESHOLDS: Binding = read(4, "thresholds");
     pub const COLOURS: Binding = read(2, "colours");
@@ -123,6 +126,8 @@ pub(crate) static KERNELS: &[&Kernel] = &[
     &ops::binary_cross_entropy::ELEMENTS,
     &ops::class_statistics::CLEAR,
     &ops::class_statistics::COUNT,
+    &ops::confusion_matrix::CLEAR,
+    &ops::confusion_matrix::COUNT,
     &ops::cross_entropy::PIXELS,
     &ops::cross_entropy::SOFT_PIXELS,
     &ops::cross_entropy::GRADIENTS,

@@ -2,6 +2,7 @@
 
 mod bands;
 mod blend;
+mod confusion;
 mod dispatch;
 mod error;
 mod gpu;
@@ -20,6 +21,7 @@ mod segmentation;
 mod window;
 
 pub use blend::Blend;
+pub use confusion::{Absent, Confusion};
 pub use dispatch::Dispatch;
 pub use error::Error;
 pub use gpu::{Gpu, GpuOptions};
@@ -31,6 +33,7 @@ pub use map::Map;
 pub use ops::argmax::Argmax;
 pub use ops::binary_cross_entropy::BinaryCrossEntropy;
 pub use ops::class_statistics::{BoundingBox, ClassRecord, ClassStatistics};
+pub use ops::confusion_matrix::{ConfusionMatrix, ConfusionRecord};
 pub use ops::cross_entropy::{CrossEntropy, Targets};
 pub use ops::focal_loss::FocalLoss;
 pub use ops::inspect::Inspect;

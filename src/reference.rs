@@ -719,6 +719,59 @@ pub fn class_statistics(map: &Map, classes: u32, labels: &[u32], confidence: Opt
     all
 }
 
+/// What [`confusion_matrix`] counts.
+///
+/// ```
+/// use seghead::reference::ConfusionTotals;
+/// assert_eq!(ConfusionTotals::default().first_invalid_target, None);
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConfusionTotals {
+    /// Pixels of each class, C × C: of target t that were predicted to be p, at t · C + p.
+    pub counts: Vec<u64>,
+    /// Pixels whose target is the ignore index.
+    pub ignored: u64,
+    /// Of the others, pixels whose target is no class.
+    pub invalid_targets: u64,
+    /// Of the others, pixels whose prediction is none.
+    pub invalid_predictions: u64,
+    /// The first of the pixels whose target is no class.
+    pub first_invalid_target: Option<usize>,
+    /// The first of those whose prediction is none.
+    pub first_invalid_prediction: Option<usize>,
+}
+
+/// How many pixels of one image of each of `classes` classes were predicted to be of each.
+///
+/// ```
+/// use seghead::reference;
+/// let found = reference::confusion_matrix(2, Some(-1), &[0, 1, 1, 7], &[0, 0, -1, 5]);
+/// assert_eq!((found.counts, found.ignored), (vec![1, 1, 0, 0], 1));
+/// assert_eq!(found.first_invalid_target, Some(3));
+/// ```
+pub fn confusion_matrix(
+    classes: u32,
+    ignore_index: Option<i64>,
+    predictions: &[u32],
+    targets: &[i64],
+) -> ConfusionTotals {
+    let mut found = ConfusionTotals { counts: vec![0; (classes * classes) as usize], ..ConfusionTotals::default() };
+    for (i, (&prediction, &target)) in predictions.iter().zip(targets).enumerate() {
+        if Some(target) == ignore_index {
+            found.ignored += 1;
+        } else if !(0..i64::from(classes)).contains(&target) {
+            found.invalid_targets += 1;
+            found.first_invalid_target.get_or_insert(i);
+        } else if prediction >= classes {
+            found.invalid_predictions += 1;
+            found.first_invalid_prediction.get_or_insert(i);
+        } else {
+            found.counts[target as usize * classes as usize + prediction as usize] += 1;
+        }
+    }
+    found
+}
+
 /// What [`temporal_smoothing`] makes of a frame.
 ///
 /// ```

@@ -84,6 +84,8 @@ pub enum Command {
     /// The loss of logits against target labels
     #[command(subcommand)]
     Loss(Loss),
+    /// Scores of a whole data set: mean IoU and others, from the confusion matrix of all its images
+    Eval(Eval),
     /// What is in a tensor: ranges, special values, and what looks wrong
     Inspect(Inspect),
     /// The adapters of this machine, their limits, and the one that is chosen
@@ -248,7 +250,7 @@ pub struct Scores {
     pub entropy: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Resize {
     /// Centre on centre: align_corners=False in PyTorch
     HalfPixel,
@@ -499,6 +501,88 @@ pub enum Reduction {
 }
 
 #[derive(Args, Debug)]
+pub struct Eval {
+    /// A folder of logits, C×H×W or N×C×H×W: .npy, or .npz or .safetensors of a single array
+    #[arg(value_name = "LOGITS_DIR", required_unless_present = "merge", requires = "labels")]
+    pub logits: Option<String>,
+    /// A folder of labels, H×W or N×H×W: integer .npy, or grey or paletted PNGs; of the same names up to the first dot,
+    /// and of any size: logits are upsampled to it. It may be the folder of the logits, if files are called x.logits.npy
+    /// and x.labels.png
+    #[arg(value_name = "LABELS_DIR")]
+    pub labels: Option<String>,
+    /// Pixels with this label count for nothing
+    #[arg(long, value_name = "I", allow_negative_numbers = true)]
+    pub ignore_index: Option<i64>,
+    /// The names of the classes, a line each
+    #[arg(long, value_name = "NAMES.txt")]
+    pub classes: Option<String>,
+    /// Where on the logits a pixel of the labels lies
+    #[arg(long, default_value = "half-pixel")]
+    pub resize: Resize,
+    /// What a class adds to a mean where its score is 0 / 0, as the IoU of one that neither occurs nor is predicted
+    #[arg(long, default_value = "skip")]
+    pub absent: Absent,
+    /// Write the confusion matrix, a row for each target: uint64 .npy, or a .png picture of the shares of the rows; may be
+    /// given several times
+    #[arg(long, value_name = "F")]
+    pub confusion: Vec<String>,
+    /// Write the scores of every image
+    #[arg(long, value_name = "F")]
+    pub csv: Option<String>,
+    /// Write a page with the scores, the confusion matrix and the worst images, index.html, to this folder; it needs no
+    /// other file. Photos of the same names and sizes, beside the logits or the labels, are shown under the classes
+    #[arg(long, value_name = "DIR")]
+    pub report: Option<String>,
+    #[command(flatten)]
+    pub palette: Palette,
+    /// Evaluate only every N-th image, from the I-th on, 1 to N
+    #[arg(long, value_name = "I/N", value_parser = parse_shard)]
+    pub shard: Option<(u32, u32)>,
+    /// Write all that was counted, for --merge
+    #[arg(long, value_name = "F")]
+    pub save_state: Option<String>,
+    /// Report what several runs have counted, each of a part of the images: exactly what a run over all would
+    #[arg(
+        long,
+        value_name = "F",
+        num_args = 1..,
+        conflicts_with_all = ["logits", "labels", "ignore_index", "resize", "shard"],
+    )]
+    pub merge: Vec<String>,
+}
+
+/// What a score of 0 / 0 is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Absent {
+    /// It is left out of the mean
+    Skip,
+    /// 0
+    Zero,
+    /// 1
+    One,
+}
+
+impl From<Absent> for seghead::Absent {
+    fn from(absent: Absent) -> Self {
+        match absent {
+            Absent::Skip => Self::Skip,
+            Absent::Zero => Self::Zero,
+            Absent::One => Self::One,
+        }
+    }
+}
+
+impl From<Resize> for seghead::Resize {
+    fn from(resize: Resize) -> Self {
+        match resize {
+            Resize::HalfPixel => Self::HalfPixel,
+            Resize::AlignCorners => Self::AlignCorners,
+            Resize::Asymmetric => Self::Asymmetric,
+        }
+    }
+}
+
+#[derive(Args, Debug)]
 pub struct Inspect {
     /// Logits, C×H×W or N×C×H×W: .npy, FILE.npz:NAME or FILE.safetensors:NAME
     pub tensor: String,
@@ -508,6 +592,15 @@ fn parse_size(text: &str) -> Result<(u32, u32), String> {
     let side = |text: &str| text.parse().ok().filter(|&side: &u32| side > 0);
     let parsed = text.split_once(['x', 'X']).and_then(|(width, height)| Some((side(width)?, side(height)?)));
     parsed.ok_or_else(|| "expected width x height, such as 640x480, each above 0 and below 2³²".to_owned())
+}
+
+fn parse_shard(text: &str) -> Result<(u32, u32), String> {
+    let parse = || {
+        let (which, of) = text.split_once('/')?;
+        let (which, of) = (which.parse().ok()?, of.parse().ok()?);
+        (1..=of).contains(&which).then_some((which, of))
+    };
+    parse().ok_or_else(|| "expected I/N with I in 1..=N, such as 1/3".to_owned())
 }
 
 fn parse_rectangle(text: &str) -> Result<Rectangle, String> {

@@ -38,7 +38,8 @@ pub enum Error {
 }
 
 impl Error {
-    fn exit_code(&self) -> u8 {
+    /// 2 for bad usage or input, 1 for anything else.
+    pub fn exit_code(&self) -> u8 {
         use seghead::Error::{Abandoned, Device, Map, MapRange, NoAdapter, OutOfMemory, Poll, RequestDevice};
         match self {
             Self::File(error) => error.exit_code(),

@@ -48,6 +48,11 @@ impl Input {
         Ok(Self { path: path.to_owned(), logits, shape, classes_last, file })
     }
 
+    /// Reads the elements into memory if they are at most so many bytes.
+    pub fn load(&mut self, most: u64) -> Result<(), Error> {
+        Ok(self.file.load(most)?)
+    }
+
     /// The elements, as `logits` has them, for the library to read; any number of times.
     pub fn reader(&mut self) -> seghead::Input<'_> {
         self.file.input()

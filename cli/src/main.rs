@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         Command::Sigmoid(args) => commands::tensor::sigmoid(args, &cli.common),
         Command::Argmax(args) => commands::argmax::run(args, &cli.common),
         Command::Loss(args) => commands::loss::run(args, &cli.common),
+        Command::Eval(args) => commands::eval::run(args, &cli.common),
         Command::Inspect(args) => commands::inspect::run(args, &cli.common),
         Command::Adapters => commands::adapters::run(&cli.common),
         Command::Doctor(args) => commands::doctor::run(args, &cli.common),

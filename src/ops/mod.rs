@@ -4,6 +4,7 @@
 pub(crate) mod argmax;
 pub(crate) mod binary_cross_entropy;
 pub(crate) mod class_statistics;
+pub(crate) mod confusion_matrix;
 pub(crate) mod cross_entropy;
 pub(crate) mod focal_loss;
 pub(crate) mod inspect;

@@ -116,7 +116,7 @@ impl Segment {
         Map::with_padded_rows(logits.images(), self.height, self.width)
     }
 
-    fn label_type_for(&self, logits: &Logits) -> LabelType {
+    pub(crate) fn label_type_for(&self, logits: &Logits) -> LabelType {
         self.label_type.unwrap_or_else(|| LabelType::for_classes(logits.classes()))
     }
 
@@ -204,13 +204,38 @@ impl Segment {
         let logits = host::logits_of(logits, &input)?;
         let label_type = self.label_type_for(&logits);
         let pixels = self.map(&logits)?.pixels();
-        let (device, bits) = (bands::binding_limit(gpu), self.scores.bits(label_type));
-        let geometry = Geometry::new(self.resize, &logits, self.height, self.width)?;
+        let of_image = 0;
+        let host = HostParts::new(gpu, self, &logits, (self.scores.bits(label_type), of_image))?;
+        let dispatch = |i: usize, _: &Logits, input: BufferBinding<'_>, outputs: Outputs<'_>| {
+            host.dispatch(gpu, i, input, &outputs)
+        };
+        segmentation::run(gpu, waiting, (&logits, &mut input), &host.parts, (label_type, self.scores), pixels, dispatch)
+            .await
+    }
+}
+
+/// The one-shot path: what goes through the GPU at a time, and the work of it.
+pub(crate) struct HostParts {
+    segment: Segment,
+    logits: Logits,
+    geometry: Geometry,
+    rows: Vec<Rows>,
+    pub parts: Vec<Part>,
+}
+
+impl HostParts {
+    /// For `logits` as they lie on the host, with `bits` of maps for every pixel of the result, and `of_image` bytes of other
+    /// results for every image.
+    pub fn new(gpu: &Gpu, segment: &Segment, logits: &Logits, (bits, of_image): (u64, u64)) -> Result<Self, Error> {
+        segment.map(logits)?;
+        let device = bands::binding_limit(gpu);
+        let geometry = Geometry::new(segment.resize, logits, segment.height, segment.width)?;
         // One row must fit the device, but may be more than a band has otherwise.
         let split = |limit: u64| {
-            geometry.split(&logits, |part| {
-                within(part.band.shape(&logits)?.bytes(), limit)?;
-                let map = self.map_of(part)?;
+            geometry.split(logits, |part| {
+                within(part.band.shape(logits)?.bytes(), limit)?;
+                within(u64::from(part.band.images) * of_image, limit)?;
+                let map = segment.map_of(part)?;
                 within(map.bytes(32), limit)?;
                 within(map.bytes(32) / 32 * bits, limit)
             })
@@ -221,17 +246,32 @@ impl Segment {
         };
         let mut parts = Vec::with_capacity(rows.len());
         for part in &rows {
-            parts.push(Part { band: part.band, shape: part.band.shape(&logits)?, map: self.map_of(part)? });
+            parts.push(Part { band: part.band, shape: part.band.shape(logits)?, map: segment.map_of(part)? });
         }
-        let dispatch = |i: usize, shape: &Logits, input: BufferBinding<'_>, outputs: Outputs<'_>| {
-            let input = Bound::new(gpu, binding::LOGITS, input, shape.bytes())?;
-            let (map, groups) = (&parts[i].map, MapPart::whole(&parts[i].map));
-            let params = geometry.params(&logits, &rows[i], shape);
-            let mut dispatch = Dispatch::new();
-            self.push(gpu, &mut dispatch, (&geometry, params), (input, shape), (&outputs, map, &groups))?;
-            Ok(dispatch)
-        };
-        segmentation::run(gpu, waiting, (&logits, &mut input), &parts, (label_type, self.scores), pixels, dispatch)
-            .await
+        Ok(Self { segment: *segment, logits: *logits, geometry, rows, parts })
+    }
+
+    /// The work of a part, whose logits are in `input`.
+    pub fn dispatch(
+        &self,
+        gpu: &Gpu,
+        i: usize,
+        input: BufferBinding<'_>,
+        outputs: &Outputs<'_>,
+    ) -> Result<Dispatch, Error> {
+        let Part { shape, map, .. } = &self.parts[i];
+        let input = Bound::new(gpu, binding::LOGITS, input, shape.bytes())?;
+        let params = self.geometry.params(&self.logits, &self.rows[i], shape);
+        let (geometry, groups) = (&self.geometry, MapPart::whole(map));
+        let mut dispatch = Dispatch::new();
+        self.segment.push(gpu, &mut dispatch, (geometry, params), (input, shape), (outputs, map, &groups))?;
+        Ok(dispatch)
+    }
+
+    /// Index of the first pixel of a part among the pixels of all images of the result.
+    pub fn position(&self, i: usize) -> usize {
+        let Rows { band, row, .. } = &self.rows[i];
+        let (height, width) = (self.segment.height as usize, self.segment.width as usize);
+        (band.image as usize * height + *row as usize) * width
     }
 }

@@ -4,6 +4,7 @@ pub mod adapters;
 pub mod argmax;
 pub mod demo;
 pub mod doctor;
+pub mod eval;
 pub mod inspect;
 pub mod loss;
 pub mod segment;

@@ -4,7 +4,7 @@ use seghead::{Gpu, Logits, Masks};
 use serde_json::json;
 
 use super::{add_labels, add_scores, label, look, number, open_gpu, planned, print, tell_written};
-use crate::args::{Activation, Blend, Common, Rectangle, Resize, Segment, check_share};
+use crate::args::{Activation, Blend, Common, Rectangle, Segment, check_share};
 use crate::error::Error;
 use crate::files::labels::{LabelValues, write_labels};
 use crate::files::output::{Content, Outputs};
@@ -123,12 +123,7 @@ impl Job {
             let message = format!("{}: expected one image for --overlay, found {}", args.logits, logits.images());
             return Err(Error::Usage(message));
         }
-        let resize = match args.resize {
-            Resize::HalfPixel => seghead::Resize::HalfPixel,
-            Resize::AlignCorners => seghead::Resize::AlignCorners,
-            Resize::Asymmetric => seghead::Resize::Asymmetric,
-        };
-        Ok(Self { input, logits, photo, height, width, resize })
+        Ok(Self { input, logits, photo, height, width, resize: args.resize.into() })
     }
 
     /// One class a pixel: the one with the largest logit.

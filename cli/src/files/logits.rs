@@ -78,6 +78,29 @@ impl LogitsFile {
         }
     }
 
+    /// Reads the elements into memory if they are at most so many bytes; others stay in the file.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Read`] and [`Error::Truncated`].
+    pub fn load(&mut self, most: u64) -> Result<(), Error> {
+        let Source::File(parts) = &mut self.source else { return Ok(()) };
+        if parts.bytes > most {
+            return Ok(());
+        }
+        let elements = (parts.bytes / parts.layout.element.size() as u64) as usize;
+        let (read, source) = if parts.layout.element == Element::F16 {
+            let mut values = vec![f16::ZERO; elements];
+            (parts.read(0, bytemuck::cast_slice_mut(&mut values)), Source::F16(values))
+        } else {
+            let mut values = vec![0.0; elements];
+            (parts.read(0, bytemuck::cast_slice_mut(&mut values)), Source::F32(values))
+        };
+        read.map_err(|error| self.failure(error))?;
+        self.source = source;
+        Ok(())
+    }
+
     /// What went wrong when the library read from [`input`](Self::input).
     pub fn failure(&self, source: io::Error) -> Error {
         match &self.source {
@@ -256,9 +279,12 @@ mod tests {
             bytes[at..at + 3].copy_from_slice(descr);
             fs::write(path, &bytes).unwrap();
             let mut logits = LogitsFile::open(path).unwrap();
-            for _ in 0..2 {
+            for most in [0, 3, 100] {
                 let input = logits.input();
                 assert_eq!((input.elements(), input.element_type()), (3, element_type));
+                drop(input);
+                logits.load(most).unwrap();
+                assert_eq!(matches!(logits.source, Source::File(_)), most < 6);
             }
         }
     }

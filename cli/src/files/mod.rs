@@ -4,9 +4,11 @@
 //! whatever the file used. Inputs are read by [`tensor`], [`labels`] and [`picture`], or part by part by [`logits`];
 //! outputs go through [`output::Outputs`], which makes them appear all together or not at all.
 
+pub mod confusion;
 pub mod element;
 pub mod error;
 pub mod labels;
+pub mod location;
 pub mod logits;
 pub mod output;
 pub mod overlay;
@@ -17,7 +19,6 @@ pub mod tensor;
 
 mod array;
 mod legend;
-mod location;
 mod npy;
 mod npz;
 mod order;

@@ -128,6 +128,8 @@ pub enum Content {
     Map,
     /// A picture: `.png`.
     Picture,
+    /// Text, by any name.
+    Text,
 }
 
 impl Content {
@@ -137,6 +139,7 @@ impl Content {
             Content::Array => (npy, ".npy"),
             Content::Map => (npy || png, ".npy or .png"),
             Content::Picture => (png, ".png"),
+            Content::Text => (true, "any"),
         };
         if fits { Ok(()) } else { Err(Error::Ending { path: path.to_owned(), expected }) }
     }

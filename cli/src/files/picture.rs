@@ -64,6 +64,17 @@ pub fn write_picture(outputs: &mut Outputs, path: &str, picture: &Picture) -> Re
     outputs.write(path, |writer| write_rgb(writer, picture.width, picture.height, &picture.rgb))
 }
 
+/// A picture as the bytes of a PNG.
+///
+/// # Errors
+///
+/// For a picture that is too large for one.
+pub fn encode_picture(picture: &Picture) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    write_rgb(&mut bytes, picture.width, picture.height, &picture.rgb)?;
+    Ok(bytes)
+}
+
 /// Writes eight-bit colours as a PNG.
 pub(super) fn write_rgb(writer: &mut dyn Write, width: usize, height: usize, rgb: &[u8]) -> io::Result<()> {
     encode(writer, width, height, rgb, |encoder| encoder.set_color(ColorType::Rgb))

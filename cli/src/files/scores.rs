@@ -35,15 +35,19 @@ pub fn write_scores(
     }
 }
 
+/// The colours of viridis in 256 steps.
+pub(super) fn viridis() -> Vec<[u8; 3]> {
+    let viridis = colorgrad::preset::viridis();
+    let colour = |step| {
+        let [red, green, blue, _] = viridis.at(f32::from(step) / f32::from(u8::MAX)).to_rgba8();
+        [red, green, blue]
+    };
+    (0..=u8::MAX).map(colour).collect()
+}
+
 /// The colour of each score.
 fn colours(scores: &[f32], (low, high): (f32, f32)) -> Vec<u8> {
-    let viridis = colorgrad::preset::viridis();
-    let table: Vec<[u8; 3]> = (0..=u8::MAX)
-        .map(|step| {
-            let [red, green, blue, _] = viridis.at(f32::from(step) / f32::from(u8::MAX)).to_rgba8();
-            [red, green, blue]
-        })
-        .collect();
+    let table = viridis();
     let colour = |&score: &f32| {
         if score.is_nan() {
             return [0; 3];

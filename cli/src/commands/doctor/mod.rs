@@ -8,6 +8,7 @@ mod argmax;
 mod bench;
 mod binary_cross_entropy;
 mod class_statistics;
+mod confusion_matrix;
 mod cross_entropy;
 mod data;
 mod findings;
@@ -51,6 +52,7 @@ fn cases() -> Cases {
         argmax::cases,
         binary_cross_entropy::cases,
         class_statistics::cases,
+        confusion_matrix::cases,
         cross_entropy::cases,
         focal_loss::cases,
         gradients::cases,
