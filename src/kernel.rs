@@ -105,12 +105,17 @@ pub(crate) mod binding {
     pub const STATE: Binding = write(5, "state");
     pub const WEIGHT_OUT: Binding = write(6, "weight of the past");
     pub const WEIGHT_IN: Binding = read(6, "weight of the past");
+    pub const TARGETS_IN: Binding = read(5, "target");
+    pub const CALIBRATION_RECORDS: Binding = write(6, "calibration records");
+    pub const BIN_EDGES: Binding = read(7, "edges of bins");
 }
 
 /// Every kernel of the library.
 pub(crate) static KERNELS: &[&Kernel] = &[
     &ops::argmax::ARGMAX,
     &ops::binary_cross_entropy::ELEMENTS,
+    &ops::calibration::CLEAR,
+    &ops::calibration::COUNT,
     &ops::class_statistics::CLEAR,
     &ops::class_statistics::COUNT,
     &ops::cross_entropy::PIXELS,

@@ -16,6 +16,7 @@ mod ops;
 mod palette;
 mod readback;
 pub mod reference;
+mod reliability;
 mod segmentation;
 mod window;
 
@@ -30,6 +31,7 @@ pub use logits::{ElementType, Logits};
 pub use map::Map;
 pub use ops::argmax::Argmax;
 pub use ops::binary_cross_entropy::BinaryCrossEntropy;
+pub use ops::calibration::{Calibration, CalibrationRecord};
 pub use ops::class_statistics::{BoundingBox, ClassRecord, ClassStatistics};
 pub use ops::cross_entropy::{CrossEntropy, Targets};
 pub use ops::inspect::Inspect;
@@ -46,6 +48,7 @@ pub use ops::temporal_smoothing::TemporalSmoothing;
 pub use ops::top_k::{TopClasses, TopK};
 pub use palette::Palette;
 pub use readback::{Frame, Readback, ReadbackRing};
+pub use reliability::{ReliabilityBin, ReliabilityTable};
 pub use segmentation::{Labels, Outputs, Segmentation};
 
 pub use wgpu;

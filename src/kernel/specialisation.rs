@@ -145,6 +145,13 @@ impl LabelType {
             Self::U32 => include_str!("../../shaders/prelude/labels_u32.wgsl"),
         }
     }
+
+    fn target_source(self) -> &'static str {
+        match self {
+            Self::U8 => include_str!("../../shaders/prelude/target_labels_u8.wgsl"),
+            Self::U32 => include_str!("../../shaders/prelude/target_labels_u32.wgsl"),
+        }
+    }
 }
 
 /// What is compiled into a pipeline: part of the key that pipelines are cached under.
@@ -153,6 +160,8 @@ pub(crate) struct Specialisation {
     pub access: Access,
     pub element_type: ElementType,
     pub labels: LabelType,
+    /// The type of the labels that those are held against.
+    pub target_labels: LabelType,
     /// The class count, or 0 where the shader reads it from its parameters.
     pub classes: u32,
     pub scores: Scores,
@@ -188,6 +197,7 @@ impl Specialisation {
             access,
             element_type,
             labels: LabelType::U8,
+            target_labels: LabelType::U8,
             classes: if classes <= UNROLLED_CLASSES { classes } else { 0 },
             scores: Scores::NONE,
             class_weights: false,
@@ -246,6 +256,7 @@ impl Specialisation {
             format!("{:?}", self.access).to_lowercase(),
             format!("{:?}", self.element_type).to_lowercase(),
             format!("u{}", self.labels.bits()),
+            format!("u{} targets", self.target_labels.bits()),
         ];
         let constants = self.constants();
         let constants = constants.lines().filter_map(|line| line.strip_prefix("const ")?.split_once(':'));
@@ -273,7 +284,8 @@ impl Specialisation {
         let resize = include_str!("../../shaders/prelude/resize.wgsl");
         let (load, store) = (self.access.load_source(self.element_type), self.access.store_source());
         let (targets, labels) = (self.access.load_targets_source(), self.labels.source());
-        let shared = [targets, labels, statistics, activation, best, resize].concat();
+        let target_labels = self.target_labels.target_source();
+        let shared = [targets, labels, target_labels, statistics, activation, best, resize].concat();
         [&constants, common, load, store, &shared, kernel.source].concat()
     }
 }

@@ -36,8 +36,9 @@ fn specialise(labels: LabelType, confidence: bool) -> Specialisation {
     Specialisation { labels, scores, ..Specialisation::new(Access::Vec4, ElementType::F32, 0) }
 }
 
-/// Groups of four pixels that an invocation walks, `STRETCH` in `shaders/class_statistics.wgsl`.
-const STRETCH: u32 = 64;
+/// Groups of four pixels that an invocation walks, `STRETCH` in `shaders/class_statistics.wgsl` and in
+/// `shaders/confusion_matrix.wgsl`.
+pub(super) const STRETCH: u32 = 64;
 
 /// Bytes of a [`ClassRecord`].
 const RECORD: u64 = size_of::<ClassRecord>() as u64;
@@ -176,15 +177,15 @@ impl ClassStatistics {
 
 /// Groups of each of some images that are bound at once.
 #[derive(Clone, Copy)]
-struct Part {
-    image: u32,
-    images: u32,
-    group: u32,
-    groups: u32,
+pub(super) struct Part {
+    pub image: u32,
+    pub images: u32,
+    pub group: u32,
+    pub groups: u32,
 }
 
 /// Splits a map with elements of `bits`: into what can be bound at a time, images or stretches of one.
-fn parts(gpu: &Gpu, map: &Map, bits: u32) -> Result<Vec<Part>, Error> {
+pub(super) fn parts(gpu: &Gpu, map: &Map, bits: u32) -> Result<Vec<Part>, Error> {
     let limit = gpu.limits().max_storage_buffer_binding_size;
     let of_image = map.image_stride() / 4;
     if map.bytes(bits) <= limit {

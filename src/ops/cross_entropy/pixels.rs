@@ -78,8 +78,8 @@ pub(crate) static SOFT_PIXELS: Kernel = Kernel {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Targets<'a> {
-    buffer: BufferBinding<'a>,
-    label_type: LabelType,
+    pub(crate) buffer: BufferBinding<'a>,
+    pub(crate) label_type: LabelType,
 }
 
 impl<'a> Targets<'a> {

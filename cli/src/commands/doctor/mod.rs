@@ -7,6 +7,7 @@
 mod argmax;
 mod bench;
 mod binary_cross_entropy;
+mod calibration;
 mod class_statistics;
 mod cross_entropy;
 mod data;
@@ -47,6 +48,7 @@ fn cases() -> Cases {
     let operators = [
         argmax::cases,
         binary_cross_entropy::cases,
+        calibration::cases,
         class_statistics::cases,
         cross_entropy::cases,
         inspect::cases,
