@@ -69,7 +69,7 @@ const BINS: u32 = 1 << 16;
 ///
 /// ```
 /// use seghead::wgpu::{self, BufferUsages};
-/// use seghead::{Calibration, CalibrationRecord, Gpu, GpuOptions, LabelType, Logits, Readback, Targets};
+/// use seghead::{Calibration, Gpu, GpuOptions, LabelType, Logits, Readback, Targets};
 ///
 /// let gpu = Gpu::headless_blocking(&GpuOptions::default())?;
 /// let buffer = |size, usage| gpu.device().create_buffer(&wgpu::BufferDescriptor {
