@@ -2,6 +2,7 @@
 
 mod bands;
 mod blend;
+mod class_frequencies;
 mod dispatch;
 mod error;
 mod gpu;
@@ -21,6 +22,7 @@ mod segmentation;
 mod window;
 
 pub use blend::Blend;
+pub use class_frequencies::ClassFrequencies;
 pub use dispatch::Dispatch;
 pub use error::Error;
 pub use gpu::{Gpu, GpuOptions};
