@@ -1,16 +1,17 @@
-// The reliability table of predictions: of each bin of confidences the pixels, those of them that are right, and the sum
-// of their confidences. All of it is added up in integers, so the result is exact and does not depend on any order.
+// The reliability table of predictions: of each bin of confidences the pixels, those of them that are right, and the
+// sum of their confidences. All of it is added up in integers, so the result is exact and does not depend on any order.
 //
-// `clear` makes the records those of no pixels. `count`: an invocation walks a stretch of neighbouring groups of an image
-// and keeps the run of pixels that are in the same bin, whatever lies between them that does not count; when the run
-// ends, it adds it to the record of its bin with atomics. In most of a segmentation the network is sure, so runs are long.
+// `clear` makes the records those of no pixels. `count`: an invocation walks a stretch of neighbouring groups of an
+// image and keeps the run of pixels that are in the same bin, whatever lies between them that does not count; when the
+// run ends, it adds it to the record of its bin with atomics. In most of a segmentation the network is sure, so runs
+// are long.
 //
 // A confidence is taken as the integer of its bits, which orders floats of 0..=1 as their values do. Bin k is what is
 // above edge k and not above edge k + 1; the one behind the last is that of NaN.
 //
-// place: pixels from one row to the next (y), padding counted, and the pixel of its image that what is bound starts with
-// (w); out_place: B + 1 (x), and the record that the first image starts with (w). Rows that follow one another are a
-// single one; others start at multiples of four pixels, so that no group is in two of them.
+// place: pixels from one row to the next (y), padding counted, and the pixel of its image that what is bound starts
+// with (w); out_place: B + 1 (x), and the record that the first image starts with (w). Rows that follow one another are
+// a single one; others start at multiples of four pixels, so that no group is in two of them.
 //
 // labels: [N, map_groups] of four, confidences, targets: the same, edges: [B + 2], records: [N, B + 1]
 
@@ -111,8 +112,8 @@ fn with_pixels(run: Run, counted: vec4<bool>, right: vec4<bool>, confidences: ve
   return longer;
 }
 
-// The bin of a confidence. Of 2¹⁶ bins at most, what the product and the edges are rounded by is far less than a bin, so
-// the estimate is off by 1 at most. Nothing is at or below the first edge.
+// The bin of a confidence. Of 2¹⁶ bins at most, what the product and the edges are rounded by is far less than a bin,
+// so the estimate is off by 1 at most. Nothing is at or below the first edge.
 fn bin_of(x: i32) -> u32 {
   let bins = params.out_place.x - 1u;
   let bin = min(u32(bitcast<f32>(x) * f32(bins)), bins - 1u);

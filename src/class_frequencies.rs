@@ -5,13 +5,13 @@ use crate::{ClassRecord, Error, Map};
 /// How many pixels of each class there are in images, and in how many pixels of images: for class weights that make
 /// rare classes count as much as frequent ones.
 ///
-/// The frequency of a class is that of Eigen and Fergus,
-/// [Predicting Depth, Surface Normals and Semantic Labels with a Common Multi-Scale Convolutional Architecture](https://arxiv.org/abs/1411.4734),
-/// 2015: "the number of pixels of class c divided by the total number of pixels in images where c is present". A label
-/// that is no class, such as 255 for void, is a pixel of its image but not one of any class.
+/// The frequency of a class is that of Eigen and Fergus, [Predicting Depth, Surface Normals and Semantic Labels with a
+/// Common Multi-Scale Convolutional Architecture](https://arxiv.org/abs/1411.4734), 2015: "the number of pixels of
+/// class c divided by the total number of pixels in images where c is present". A label that is no class, such as 255
+/// for void, is a pixel of its image but not one of any class.
 ///
-/// Everything is counted in integers: the frequencies of parts of a data set, [added up](Self::add), are exactly those of
-/// all of it.
+/// Everything is counted in integers: the frequencies of parts of a data set, [added up](Self::add), are exactly those
+/// of all of it.
 ///
 /// ```
 /// use seghead::ClassFrequencies;
@@ -62,12 +62,13 @@ impl ClassFrequencies {
         self.add_counts(&pixels, labels.len() as u64)
     }
 
-    /// Adds all images that `records` are of: the N × C that [`ClassStatistics`](crate::ClassStatistics) writes for `map`.
+    /// Adds all images that `records` are of: the N × C that [`ClassStatistics`](crate::ClassStatistics) writes for
+    /// `map`.
     ///
     /// # Errors
     ///
-    /// [`Error::Length`] for another number of records; [`Error::Limit`] where 64 bits do not count the pixels of a class,
-    /// or of its images.
+    /// [`Error::Length`] for another number of records; [`Error::Limit`] where 64 bits do not count the pixels of a
+    /// class, or of its images.
     pub fn add_records(&mut self, map: &Map, records: &[ClassRecord]) -> Result<(), Error> {
         let classes = self.counts.len();
         let (expected, found) = (u64::from(map.images()) * classes as u64, records.len() as u64);
@@ -88,8 +89,8 @@ impl ClassFrequencies {
     ///
     /// # Errors
     ///
-    /// [`Error::Length`] for another number of classes; [`Error::Limit`] where 64 bits do not count the pixels of a class,
-    /// or of its images.
+    /// [`Error::Length`] for another number of classes; [`Error::Limit`] where 64 bits do not count the pixels of a
+    /// class, or of its images.
     pub fn add_counts(&mut self, pixels: &[u64], image_pixels: u64) -> Result<(), Error> {
         let of_class = |&pixels: &u64| [pixels, if pixels == 0 { 0 } else { image_pixels }];
         self.add(&Self { counts: pixels.iter().map(of_class).collect() })
@@ -99,8 +100,8 @@ impl ClassFrequencies {
     ///
     /// # Errors
     ///
-    /// [`Error::Length`] for another number of classes; [`Error::Limit`] where 64 bits do not count the pixels of a class,
-    /// or of its images.
+    /// [`Error::Length`] for another number of classes; [`Error::Limit`] where 64 bits do not count the pixels of a
+    /// class, or of its images.
     pub fn add(&mut self, other: &Self) -> Result<(), Error> {
         let (expected, found) = (self.counts.len() as u64, other.counts.len() as u64);
         if expected != found {
@@ -131,10 +132,10 @@ impl ClassFrequencies {
         self.counts.iter().map(of_class).collect()
     }
 
-    /// A weight per class, C of them, as [`CrossEntropy::class_weights`](crate::CrossEntropy::class_weights) takes them:
-    /// the median of the frequencies over that of the class, as in the paper of Eigen and Fergus and in
-    /// [SegNet](https://arxiv.org/abs/1511.00561) (Badrinarayanan, Kendall, Cipolla, 2017). Of an even number of frequencies
-    /// the median is the mean of the two in the middle.
+    /// A weight per class, C of them, as [`CrossEntropy::class_weights`](crate::CrossEntropy::class_weights) takes
+    /// them: the median of the frequencies over that of the class, as in the paper of Eigen and Fergus and in
+    /// [SegNet](https://arxiv.org/abs/1511.00561) (Badrinarayanan, Kendall, Cipolla, 2017). Of an even number of
+    /// frequencies the median is the mean of the two in the middle.
     ///
     /// A class that never occurs has no frequency: it counts for nothing in the median, and its weight is 0.
     pub fn median_frequency_weights(&self) -> Vec<f32> {

@@ -1,5 +1,5 @@
-//! Reliability tables against their twin: all but the confidences is counts, so they are equal, whatever the geometry of
-//! the maps, the labels and the way that they are split; and so are the confidences, each pixel's rounded first.
+//! Reliability tables against their twin: all but the confidences is counts, so they are equal, whatever the geometry
+//! of the maps, the labels and the way that they are split; and so are the confidences, each pixel's rounded first.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 

@@ -48,24 +48,25 @@ const RECORD: u64 = size_of::<CalibrationRecord>() as u64;
 /// Most bins, so that the kernel's estimate of one is off by 1 at most.
 const BINS: u32 = 1 << 16;
 
-/// How often a network is right when it is sure: of each of B equal bins of confidence the number of pixels, how many of
-/// them are right, and how sure the network was of them. The expected calibration error and the reliability diagram of
-/// Guo et al., [On Calibration of Modern Neural Networks](https://arxiv.org/abs/1706.04599), 2017, follow from these.
+/// How often a network is right when it is sure: of each of B equal bins of confidence the number of pixels, how many
+/// of them are right, and how sure the network was of them. The expected calibration error and the reliability diagram
+/// of Guo et al., [On Calibration of Modern Neural Networks](https://arxiv.org/abs/1706.04599), 2017, follow from
+/// these.
 ///
-/// Reads labels and confidences as [`Argmax`](crate::Argmax) and [`Segment`](crate::Segment) write them, and target labels
-/// beside them, and leaves N × (B + 1) [`CalibrationRecord`]s, of which [`table`](Self::table) makes a
-/// [`ReliabilityTable`]. All is added up in integers: the same maps give the same records on every adapter, and the tables
-/// of images add up to exactly that of all of them. The twin is
+/// Reads labels and confidences as [`Argmax`](crate::Argmax) and [`Segment`](crate::Segment) write them, and target
+/// labels beside them, and leaves N × (B + 1) [`CalibrationRecord`]s, of which [`table`](Self::table) makes a
+/// [`ReliabilityTable`]. All is added up in integers: the same maps give the same records on every adapter, and the
+/// tables of images add up to exactly that of all of them. The twin is
 /// [`reference::calibration`](crate::reference::calibration).
 ///
-/// Bin k of 0..B has the confidences c with k / B < c ≤ (k + 1) / B, as in the paper and
-/// [its authors' code](https://github.com/gpleiss/temperature_scaling), where the edges are the nearest f32; torchmetrics 1
-/// has k / B ≤ c < (k + 1) / B instead, and one more bin for c = 1. A confidence of 0, which the authors' code leaves
-/// out, is in the first bin, so that every pixel is in one; what is outside 0..=1 counts as the nearer end.
-/// Pixels whose confidence is NaN are counted apart.
+/// Bin k of 0..B has the confidences c with k / B < c ≤ (k + 1) / B, as in the paper and [its authors'
+/// code](https://github.com/gpleiss/temperature_scaling), where the edges are the nearest f32; torchmetrics 1 has k / B
+/// ≤ c < (k + 1) / B instead, and one more bin for c = 1. A confidence of 0, which the authors' code leaves out, is in
+/// the first bin, so that every pixel is in one; what is outside 0..=1 counts as the nearer end. Pixels whose
+/// confidence is NaN are counted apart.
 ///
-/// A pixel is right where its label is its target, whatever that is; a target that is no class makes it wrong, unless it
-/// is the [`ignore_index`](Self::ignore_index), of which nothing is counted.
+/// A pixel is right where its label is its target, whatever that is; a target that is no class makes it wrong, unless
+/// it is the [`ignore_index`](Self::ignore_index), of which nothing is counted.
 ///
 /// ```
 /// use seghead::wgpu::{self, BufferUsages};
@@ -163,9 +164,9 @@ impl Calibration {
     ///
     /// # Errors
     ///
-    /// [`Error::BufferTooSmall`], [`Error::Misaligned`], [`Error::Usage`], [`Error::Aliased`], [`Error::OtherDevice`] for
-    /// buffers that do not fit; [`Error::Empty`] for no bins; [`Error::Limit`] for more than 65 536, and for records that
-    /// this device cannot bind.
+    /// [`Error::BufferTooSmall`], [`Error::Misaligned`], [`Error::Usage`], [`Error::Aliased`], [`Error::OtherDevice`]
+    /// for buffers that do not fit; [`Error::Empty`] for no bins; [`Error::Limit`] for more than 65 536, and for
+    /// records that this device cannot bind.
     pub fn dispatch(
         &self,
         gpu: &Gpu,
@@ -238,13 +239,13 @@ impl Calibration {
         }
     }
 
-    /// The table of the pixels of all images that `records` are of: all that a [`dispatch`](Self::dispatch) has written,
-    /// or the B + 1 of one image.
+    /// The table of the pixels of all images that `records` are of: all that a [`dispatch`](Self::dispatch) has
+    /// written, or the B + 1 of one image.
     ///
     /// # Errors
     ///
-    /// [`Error::Length`] for records that are not those of whole images; [`Error::Empty`], [`Error::Limit`] for a number
-    /// of bins out of range.
+    /// [`Error::Length`] for records that are not those of whole images; [`Error::Empty`], [`Error::Limit`] for a
+    /// number of bins out of range.
     pub fn table(&self, records: &[CalibrationRecord]) -> Result<ReliabilityTable, Error> {
         self.check()?;
         let of_image = self.bins as usize + 1;

@@ -18,7 +18,8 @@ pub fn cases() -> Cases {
     types.into_iter().flat_map(|labels| types.map(|targets| case(labels, targets))).collect()
 }
 
-/// Packed ones, padded ones, batches, rows shorter than a group and longer than the 256 pixels that an invocation walks.
+/// Packed ones, padded ones, batches, rows shorter than a group and longer than the 256 pixels that an invocation
+/// walks.
 fn maps() -> Result<Vec<Map>, Error> {
     let packed = [(1, 1, 1), (2, 3, 5), (1, 130, 3), (3, 17, 31), (2, 5, 300), (1, 2, 7_001)];
     let packed = packed.into_iter().map(|(n, h, w)| Ok(Logits::nchw(n, 1, h, w)?.map()));
