@@ -19,6 +19,7 @@ mod readback;
 pub mod reference;
 mod reliability;
 mod segmentation;
+mod temperature;
 mod window;
 
 pub use blend::Blend;
@@ -52,5 +53,6 @@ pub use palette::Palette;
 pub use readback::{Frame, Readback, ReadbackRing};
 pub use reliability::{ReliabilityBin, ReliabilityTable};
 pub use segmentation::{Labels, Outputs, Segmentation};
+pub use temperature::{FittedTemperature, TemperatureScaling};
 
 pub use wgpu;
