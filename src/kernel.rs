@@ -118,12 +118,17 @@ pub(crate) mod binding {
     pub const COEFFICIENTS_OUT: Binding = write(4, "coefficients of regions");
     pub const SUMS_IN: Binding = read(7, "sums of regions");
     pub const SUMS_OUT: Binding = write(8, "sums of regions");
+    pub const TARGETS_IN: Binding = read(5, "target");
+    pub const CALIBRATION_RECORDS: Binding = write(6, "calibration records");
+    pub const BIN_EDGES: Binding = read(7, "edges of bins");
 }
 
 /// Every kernel of the library.
 pub(crate) static KERNELS: &[&Kernel] = &[
     &ops::argmax::ARGMAX,
     &ops::binary_cross_entropy::ELEMENTS,
+    &ops::calibration::CLEAR,
+    &ops::calibration::COUNT,
     &ops::class_statistics::CLEAR,
     &ops::class_statistics::COUNT,
     &ops::confusion_matrix::CLEAR,

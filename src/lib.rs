@@ -2,6 +2,7 @@
 
 mod bands;
 mod blend;
+mod class_frequencies;
 mod confusion;
 mod dispatch;
 mod error;
@@ -17,10 +18,13 @@ mod ops;
 mod palette;
 mod readback;
 pub mod reference;
+mod reliability;
 mod segmentation;
+mod temperature;
 mod window;
 
 pub use blend::Blend;
+pub use class_frequencies::ClassFrequencies;
 pub use confusion::{Absent, Confusion};
 pub use dispatch::Dispatch;
 pub use error::Error;
@@ -32,6 +36,7 @@ pub use logits::{ElementType, Logits};
 pub use map::Map;
 pub use ops::argmax::Argmax;
 pub use ops::binary_cross_entropy::BinaryCrossEntropy;
+pub use ops::calibration::{Calibration, CalibrationRecord};
 pub use ops::class_statistics::{BoundingBox, ClassRecord, ClassStatistics};
 pub use ops::confusion_matrix::{ConfusionMatrix, ConfusionRecord};
 pub use ops::cross_entropy::{CrossEntropy, Targets};
@@ -51,6 +56,8 @@ pub use ops::temporal_smoothing::TemporalSmoothing;
 pub use ops::top_k::{TopClasses, TopK};
 pub use palette::Palette;
 pub use readback::{Frame, Readback, ReadbackRing};
+pub use reliability::{ReliabilityBin, ReliabilityTable};
 pub use segmentation::{Labels, Outputs, Segmentation};
+pub use temperature::{FittedTemperature, TemperatureScaling};
 
 pub use wgpu;

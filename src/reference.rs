@@ -772,6 +772,54 @@ pub fn confusion_matrix(
     found
 }
 
+/// The pixels of a bin of confidences.
+///
+/// ```
+/// use seghead::reference::BinTotals;
+/// let totals = BinTotals { pixels: 2, right: 1, confidence_sum: 1.5 };
+/// assert_eq!(totals.confidence_sum / totals.pixels as f64, 0.75);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct BinTotals {
+    /// Number of pixels.
+    pub pixels: u64,
+    /// Number of those whose label is their target.
+    pub right: u64,
+    /// Σ of their confidences, what is outside 0..=1 taken as the nearer end; 0 of those that are NaN.
+    pub confidence_sum: f64,
+}
+
+/// What there is in each of `bins` bins of confidences, and of the pixels whose confidence is NaN behind them; targets
+/// equal to `ignored` count for nothing. A confidence is in the first bin that it is not above the upper edge of,
+/// (k + 1) / B as f32.
+///
+/// ```
+/// use seghead::reference;
+/// let found = reference::calibration(2, &[0.5, 0.75, f32::NAN, 1.0], &[0, 1, 1, 1], &[0, 0, 1, 255], Some(255));
+/// assert_eq!(found.iter().map(|bin| (bin.pixels, bin.right)).collect::<Vec<_>>(), [(1, 1), (1, 0), (1, 1)]);
+/// ```
+pub fn calibration(
+    bins: u32,
+    confidence: &[f32],
+    labels: &[u32],
+    targets: &[u32],
+    ignored: Option<u32>,
+) -> Vec<BinTotals> {
+    let mut all = vec![BinTotals::default(); bins as usize + 1];
+    let is_above = |confidence: f32, k: u32| confidence > (f64::from(k) / f64::from(bins)) as f32;
+    for ((&confidence, label), target) in confidence.iter().zip(labels).zip(targets) {
+        if Some(*target) == ignored {
+            continue;
+        }
+        let bin = (1..bins).filter(|&k| is_above(confidence, k)).count();
+        let totals = &mut all[if confidence.is_nan() { bins as usize } else { bin }];
+        totals.pixels += 1;
+        totals.right += u64::from(label == target);
+        totals.confidence_sum += if confidence.is_nan() { 0.0 } else { f64::from(confidence).clamp(0.0, 1.0) };
+    }
+    all
+}
+
 /// What [`temporal_smoothing`] makes of a frame.
 ///
 /// ```

@@ -466,7 +466,7 @@ fn misuse() {
     refused(run(operator, &other, u8s, None, &records), &found("labels"));
     refused(run(operator, &labels, u8s, Some(&other), &records), &found("confidence"));
     refused(run(operator, &labels, u8s, None, &other), &found("class records"));
-    let same = |other| format!("class records and {other}: expected separate buffers, found the same one");
+    let same = |other| format!("class records and {other}: expected separate buffers or textures, found the same one");
     refused(run(operator, &large, u8s, None, &large), &same("labels"));
     refused(run(operator, &labels, u8s, Some(&large), &large), &same("confidence"));
     let at = |buffer, offset| BufferBinding { buffer, offset, size: None };

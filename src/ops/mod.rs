@@ -3,6 +3,7 @@
 
 pub(crate) mod argmax;
 pub(crate) mod binary_cross_entropy;
+pub(crate) mod calibration;
 pub(crate) mod class_statistics;
 pub(crate) mod confusion_matrix;
 pub(crate) mod cross_entropy;

@@ -7,6 +7,7 @@
 mod argmax;
 mod bench;
 mod binary_cross_entropy;
+mod calibration;
 mod class_statistics;
 mod confusion_matrix;
 mod cross_entropy;
@@ -51,6 +52,7 @@ fn cases() -> Cases {
     let operators = [
         argmax::cases,
         binary_cross_entropy::cases,
+        calibration::cases,
         class_statistics::cases,
         confusion_matrix::cases,
         cross_entropy::cases,
