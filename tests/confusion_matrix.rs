@@ -606,7 +606,8 @@ fn misuse() {
     refused(run(operator, (&other, u8s), (&labels, u8s), &records), &found("predictions"));
     refused(run(operator, (&labels, u8s), (&other, u8s), &records), &found("target"));
     refused(run(operator, (&labels, u8s), (&labels, u8s), &other), &found("confusion matrix"));
-    let same = |other| format!("confusion matrix and {other}: expected separate buffers or textures, found the same one");
+    let same =
+        |other| format!("confusion matrix and {other}: expected separate buffers or textures, found the same one");
     refused(run(operator, (&large, u8s), (&labels, u8s), &large), &same("predictions"));
     refused(run(operator, (&labels, u8s), (&large, u8s), &large), &same("target"));
     let result = run(ConfusionMatrix::new(u32::MAX), (&wide, u32s), (&labels, u8s), &large);
