@@ -1,8 +1,8 @@
 // Colours of classes over a photo, pixel by pixel: what the kernels of overlays share. Colours are looked up by class, so
 // they are never interpolated.
 //
-// All that is stored is computed in levels of 0..=255: the same integers on every adapter, which a texture of eight bits
-// holds exactly.
+// All that is stored is in levels of 0..=255, which a texture of eight bits holds exactly. Mixed as they are stored, they are
+// the same integers on every adapter; linear light takes powers, and may be rounded to the next level.
 //
 // colours: [2, C] of r | g << 8 | b << 16 and alpha | visible << 8, of pixels that are sure of their class and of those
 // that are not; photo, picture: [out_height, out_width]

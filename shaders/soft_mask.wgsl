@@ -17,8 +17,7 @@ fn write_row(image: u32, row: u32, column: u32, best: Best) {
     p = exp(max(x - best.maximum, FARTHEST)) / best.sum;
   }
   p = select(p, vec4(0.0), magnitude(p) > vec4(NOT_FINITE));
-  let levels = vec4<u32>(p * 255.0 + 0.5);
   // `out_place.y`: words from one row to the next.
   let at = map_at(image, row * params.out_place.y + column / 4u);
-  mask[at] = levels.x | (levels.y << 8u) | (levels.z << 16u) | (levels.w << 24u);
+  mask[at] = pack_labels(vec4<u32>(p * 255.0 + 0.5));
 }

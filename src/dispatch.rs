@@ -81,20 +81,11 @@ impl<'a> Bound<'a> {
         [width, height]: [u32; 2],
     ) -> Result<Self, Error> {
         let what = binding.what;
-        // The format first: one that will not do cannot be had with the usage either.
-        let formats: &[TextureFormat] = if binding.written { &[TextureFormat::Rgba8Unorm] } else { &PHOTO_FORMATS };
-        if !formats.contains(&texture.format()) {
-            return Err(Error::TextureFormat { what, expected: formats, found: texture.format() });
-        }
-        let needed = if binding.written { TextureUsages::STORAGE_BINDING } else { TextureUsages::TEXTURE_BINDING };
-        if !texture.usage().contains(needed) {
-            return Err(Error::TextureUsage { what, needed, found: texture.usage() });
-        }
-        let flat = texture.dimension() == wgpu::TextureDimension::D2 && texture.sample_count() == 1;
-        let found = [texture.width(), texture.height()];
-        if !flat || found != [width, height] {
-            return Err(Error::TextureSize { what, expected: [width, height], found, flat });
-        }
+        let (formats, usage): (&[_], _) = match binding.written {
+            true => (&[TextureFormat::Rgba8Unorm], TextureUsages::STORAGE_BINDING),
+            false => (&PHOTO_FORMATS, TextureUsages::TEXTURE_BINDING),
+        };
+        check_texture(what, texture, (formats, usage), [width, height])?;
         let view = refusing(gpu, what, || {
             texture.create_view(&wgpu::TextureViewDescriptor {
                 label: Some(what),
@@ -270,6 +261,28 @@ pub(crate) const PHOTO_FORMATS: [TextureFormat; 4] = [
     TextureFormat::Bgra8Unorm,
     TextureFormat::Bgra8UnormSrgb,
 ];
+
+/// Checks that a texture has one of these formats, this usage, and `width × height` pixels in two dimensions.
+pub(crate) fn check_texture(
+    what: &'static str,
+    texture: &wgpu::Texture,
+    (formats, usage): (&'static [TextureFormat], TextureUsages),
+    expected: [u32; 2],
+) -> Result<(), Error> {
+    // The format first: one that will not do cannot be had with the usage either.
+    if !formats.contains(&texture.format()) {
+        return Err(Error::TextureFormat { what, expected: formats, found: texture.format() });
+    }
+    if !texture.usage().contains(usage) {
+        return Err(Error::TextureUsage { what, needed: usage, found: texture.usage() });
+    }
+    let flat = texture.dimension() == wgpu::TextureDimension::D2 && texture.sample_count() == 1;
+    let found = [texture.width(), texture.height()];
+    match flat && found == expected {
+        true => Ok(()),
+        false => Err(Error::TextureSize { what, expected, found, flat }),
+    }
+}
 
 /// Does `work`, or returns what wgpu holds against it: that a resource was destroyed or is another device's shows in no
 /// other way.

@@ -42,16 +42,7 @@ impl Map {
                 return Err(Error::Empty { what });
             }
         }
-        let row_stride = u64::from(width).next_multiple_of(4);
-        let elements = u128::from(images) * u128::from(height) * u128::from(row_stride);
-        if elements > u128::from(PIXELS) {
-            return Err(Error::Limit {
-                what: "pixels of the result",
-                needed: u64::try_from(elements).unwrap_or(u64::MAX),
-                limit: PIXELS,
-            });
-        }
-        Ok(Self::rows(images, height, width))
+        Self { images, height, width, row_stride: width, image_stride: 0 }.with_row_multiple(4)
     }
 
     /// [`with_padded_rows`](Self::with_padded_rows) where the size has been checked.

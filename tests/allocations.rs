@@ -13,9 +13,9 @@ use std::cell::Cell;
 use common::*;
 use seghead::wgpu::{self, BufferUsages, ComputePass, TextureFormat, TextureUsages};
 use seghead::{
-    Argmax, Axis, BinaryCrossEntropy, ClassStatistics, CrossEntropy, Dispatch, Gpu, Inspect, Interpolate, LabelType,
-    Logits, MaskFormat, MultiLabel, Outputs, Overlay, Palette, Segment, Sigmoid, SoftMask, Softmax, Targets,
-    TemporalSmoothing, TopK,
+    Argmax, Axis, BinaryCrossEntropy, Calibration, ClassStatistics, ConfusionMatrix, CrossEntropy, Dispatch, FocalLoss,
+    Gpu, Inspect, Interpolate, LabelType, Logits, LossBuffers, MaskFormat, MultiLabel, Outputs, Overlay, Palette,
+    RegionLoss, Segment, Sigmoid, SoftMask, Softmax, Targets, TemporalSmoothing, TopK,
 };
 
 /// The system's allocator, counting the calls of each thread.
@@ -116,6 +116,14 @@ fn dispatches(gpu: &Gpu) -> Vec<(String, Dispatch)> {
         push("smoothing", TemporalSmoothing::new(0.5).dispatch(gpu, &logits, from(), to(0), to(1)));
         let (map, statistics) = (logits.map(), ClassStatistics::new(classes));
         push("statistics", statistics.dispatch(gpu, &map, to(0), LabelType::U8, Some(to(1)), to(2)));
+        let labels = || Targets::new(targets.as_entire_buffer_binding(), LabelType::U8);
+        let predictions = || (to(0), LabelType::U8);
+        push("confusion", ConfusionMatrix::new(classes).dispatch(gpu, &map, predictions(), labels(), to(2)));
+        push("calibration", Calibration::new().dispatch(gpu, &map, predictions(), to(1), labels(), to(2)));
+        let buffers = || LossBuffers::new(to(0)).gradient(to(1));
+        push("dice", RegionLoss::dice().dispatch(gpu, &logits, from(), labels(), buffers()));
+        push("focal", FocalLoss::new().dispatch(gpu, &logits, from(), labels(), buffers()));
+        push("gradient", CrossEntropy::new().dispatch_gradient(gpu, &logits, from(), labels(), to(0), to(1)));
         let image = Logits::chw(classes, 9, 13).unwrap();
         let [photo, picture] = [TextureUsages::TEXTURE_BINDING, TextureUsages::STORAGE_BINDING]
             .map(|usage| texture(gpu, [31, 27], TextureFormat::Rgba8Unorm, usage));

@@ -74,8 +74,9 @@ fn specialisations(taps: u32) -> Vec<Specialisation> {
 /// and blending, from a buffer of logits and a texture to a texture.
 ///
 /// The class of a pixel is that of [`Segment`](crate::Segment); its colour comes from the palette and is mixed with the
-/// photo ([`Blend`]). Colours are never interpolated between classes. All that is written are integers of 0..=255, the
-/// same on every adapter where the labels are: the twin is [`reference::overlay`](crate::reference::overlay).
+/// photo ([`Blend`]). Colours are never interpolated between classes. All that is written are integers of 0..=255, with
+/// [`Blend::Straight`] the same on every adapter where the labels are, with [`Blend::Linear`] within 1: the twin is
+/// [`reference::overlay`](crate::reference::overlay).
 ///
 /// A dispatch is for one set of options and textures. Where an option changes, such as the visibility of a class, make
 /// another: that is a bind group and two small buffers, for the pipelines are there.

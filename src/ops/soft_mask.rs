@@ -1,7 +1,7 @@
 use wgpu::{BufferBinding, BufferUsages, Texture, TextureFormat, TextureUsages};
 
 use crate::bands::MAP_CHUNK_BYTES;
-use crate::dispatch::{Bound, check_copy};
+use crate::dispatch::{Bound, check_copy, check_texture};
 use crate::kernel::{Binding, Kernel, Params, Scores, Specialisation, binding};
 use crate::map::MapPart;
 use crate::ops::resize::{Geometry, Resize, Rows};
@@ -197,17 +197,8 @@ impl SoftMask {
         mask: &Texture,
     ) -> Result<TextureDispatch, Error> {
         let what = "mask";
-        if mask.format() != TextureFormat::R8Unorm {
-            return Err(Error::TextureFormat { what, expected: &[TextureFormat::R8Unorm], found: mask.format() });
-        }
-        if !mask.usage().contains(TextureUsages::COPY_DST) {
-            return Err(Error::TextureUsage { what, needed: TextureUsages::COPY_DST, found: mask.usage() });
-        }
-        let flat = mask.dimension() == wgpu::TextureDimension::D2 && mask.sample_count() == 1;
-        let (expected, found) = ([self.width, self.height], [mask.width(), mask.height()]);
-        if !flat || found != expected {
-            return Err(Error::TextureSize { what, expected, found, flat });
-        }
+        let wanted: (&[_], _) = (&[TextureFormat::R8Unorm], TextureUsages::COPY_DST);
+        check_texture(what, mask, wanted, [self.width, self.height])?;
         if logits.images() > 1 {
             return Err(Error::Limit { what: "images of a mask", needed: logits.images().into(), limit: 1 });
         }
