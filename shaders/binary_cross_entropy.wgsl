@@ -2,7 +2,7 @@
 //
 //   loss = (1 − z) · x + w · (log(1 + e^−|x|) + max(−x, 0))    with w = 1 + (p − 1) · z
 //
-// and p the weight of positive targets of the class (1 without). Where x is negative the terms with |x| cancel but for
+// and p the weight of positive targets of the class (1 without), times the weight of the class. Where x is negative the terms with |x| cancel but for
 // p · z · |x|. So nothing is lost of a small loss in
 //
 //   loss = w · log(1 + e^−|x|) + (x < 0 ? p · z · |x| : (1 − z) · x)
@@ -10,19 +10,20 @@
 // but that where x is infinite, or z is no number, products like 0 · Inf are those of the first formula.
 //
 // An invocation owns GROUPS groups a workgroup apart, walks their classes and leaves one partial sum, which the kernels
-// of loss.wgsl add up; with PER_ELEMENT it writes the losses too. Every element has the weight 1.
+// of loss.wgsl add up; with PER_ELEMENT it writes the losses too. Every element of a pixel that counts has the weight 1 in the mean; those of the
+// others are 0. In front of it stands how targets are read (Truth, truth_at, truth_of).
 //
 // With GRADIENT it writes the gradient with respect to the logits instead, with the sigmoid σ and the total weight D of
-// the mean, the number of elements (1 for the sum):
+// the mean, the number of elements that count (1 for the sum):
 //
-//   gradient = ((1 − z) · σ(x) − p · z · σ(−x)) / D
+//   gradient = (class weight) · ((1 − z) · σ(x) − p · z · σ(−x)) / D
 //
 // in which, for z in 0..=1, only one term is large: small gradients keep their relative accuracy as small losses do.
 //
-// logits, soft targets, output (the losses, or the gradient): [N, C, rows, row_pixels] with strides, pos_weights: [C],
+// logits, soft targets, output (the losses, or the gradient): [N, C, rows, row_pixels] with strides, weights: [C] of the class weight and p,
 // partial sums: [N, partials], total: [1]
 
-@group(0) @binding(4) var<storage, read> pos_weights: array<f32>;
+@group(0) @binding(4) var<storage, read> weights: array<vec2<f32>>;
 
 @compute @workgroup_size(WORKGROUP)
 fn elements(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -32,6 +33,7 @@ fn elements(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocati
   }
   var loss = vec4(0.0);
   var pixels = 0u;
+  var first_invalid = NONE;
   var scale = 1.0;
   if GRADIENT {
     scale = gradient_scale();
@@ -44,20 +46,33 @@ fn elements(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocati
       break;
     }
     let place = place_of(image, group);
+    let truth = truth_at(image, group, place.left);
+    let at = params.first_pixel + image * params.pixels + place.pixel + vec4(0u, 1u, 2u, 3u);
+    let invalid = select(vec4(NONE), at, truth.invalid);
+    first_invalid = min(first_invalid, min(min(invalid.x, invalid.y), min(invalid.z, invalid.w)));
     var element = place.element;
     var out = out_place(image, group);
     var of_classes = vec4(0.0);
     for (var c = 0u; c < params.classes; c++) {
-      var p = 1.0;
-      if POS_WEIGHT {
-        p = pos_weights[c];
+      var weight = vec2(1.0);
+      if CLASS_WEIGHTS || POS_WEIGHT {
+        weight = weights[c];
       }
       let x = load(element);
-      let z = load_targets(out);
-      let of_class = losses_of(x, z, p);
+      let z = truth_of(truth, c);
+      var of_class = losses_of(x, z, weight.y);
+      if CLASS_WEIGHTS {
+        of_class *= weight.x;
+      }
+      of_class = select(vec4(0.0), of_class, truth.counted);
       of_classes += of_class;
       if GRADIENT {
-        store(out, gradients_of(x, z, p) * scale, place.left);
+        var gradient = gradients_of(x, z, weight.y) * scale;
+        if CLASS_WEIGHTS {
+          gradient *= weight.x;
+        }
+        gradient = select(gradient, vec4(params.nan), truth.invalid);
+        store(out, select(vec4(0.0), gradient, truth.counted), place.left);
       }
       if PER_ELEMENT {
         store(out, of_class, place.left);
@@ -65,11 +80,12 @@ fn elements(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocati
       element += plane_stride();
       out += out_plane_stride();
     }
-    loss += select(vec4(0.0), of_classes, vec4(0u, 1u, 2u, 3u) < vec4(place.left));
-    pixels += min(place.left, 4u);
+    loss += of_classes;
+    let counted = select(vec4(0u), vec4(1u), truth.counted);
+    pixels += (counted.x + counted.y) + (counted.z + counted.w);
   }
-  partials_out[image * params.partials + position] =
-    Partial((loss.x + loss.y) + (loss.z + loss.w), f32(pixels) * f32(params.classes), pixels, NONE);
+  partials_out[image * params.partials + position] = Partial(
+    (loss.x + loss.y) + (loss.z + loss.w), f32(pixels) * f32(params.classes), pixels, first_invalid);
 }
 
 fn losses_of(x: vec4<f32>, z: vec4<f32>, p: f32) -> vec4<f32> {

@@ -312,6 +312,15 @@ pub(crate) fn check_copy(
     })
 }
 
+/// All of a buffer, or what stands in where there is none.
+pub(crate) fn bound_or_placeholder<'a>(
+    gpu: &'a Gpu,
+    binding: Binding,
+    buffer: Option<&'a wgpu::Buffer>,
+) -> Result<Bound<'a>, Error> {
+    buffer.map_or_else(|| Ok(Bound::placeholder(gpu, binding)), |buffer| Bound::whole(gpu, binding, buffer))
+}
+
 /// A small storage buffer that belongs to a dispatch.
 pub(crate) fn constants(gpu: &Gpu, what: &'static str, bytes: &[u8]) -> Result<wgpu::Buffer, Error> {
     let (needed, limit) = (bytes.len() as u64, gpu.limits().max_buffer_size);

@@ -82,7 +82,7 @@ pub(crate) mod binding {
     pub const ENTROPY: Binding = write(8, "entropy");
     pub const PROBABILITIES: Binding = write(4, "probabilities");
     pub const CLASS_WEIGHTS: Binding = read(4, "class weights");
-    pub const POS_WEIGHT: Binding = read(4, "pos weight");
+    pub const ELEMENT_WEIGHTS: Binding = read(4, "class weights and pos weights");
     pub const LOSS: Binding = write(5, "loss");
     pub const PARTIALS_OUT: Binding = write(6, "partial sums");
     pub const RECORD: Binding = write(6, "loss record");
@@ -127,6 +127,7 @@ pub(crate) mod binding {
 pub(crate) static KERNELS: &[&Kernel] = &[
     &ops::argmax::ARGMAX,
     &ops::binary_cross_entropy::ELEMENTS,
+    &ops::binary_cross_entropy::LABEL_ELEMENTS,
     &ops::calibration::CLEAR,
     &ops::calibration::COUNT,
     &ops::class_statistics::CLEAR,

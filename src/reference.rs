@@ -599,21 +599,23 @@ pub fn multi_label<T: Copy + Into<f64>>(logits: &Logits, data: &[T], thresholds:
 
 /// Binary cross-entropy of logits and targets, N × C × H × W in the order of `data`, as in
 /// [PyTorch](https://docs.pytorch.org/docs/stable/generated/torch.nn.BCEWithLogitsLoss.html): the loss of every
-/// element, packed, `(1 − z) · x + (1 + (p − 1) · z) · (log(1 + e^−|x|) + max(−x, 0))` with its target z and the
-/// `pos_weight` p of its class, 1 without. [`BinaryCrossEntropy`](crate::BinaryCrossEntropy) returns their mean or
-/// their sum.
+/// element, packed, `w · ((1 − z) · x + (1 + (p − 1) · z) · (log(1 + e^−|x|) + max(−x, 0)))` with its target z, the
+/// weight w of its class and the `pos_weight` p of its class, 1 without. [`BinaryCrossEntropy`](crate::BinaryCrossEntropy)
+/// returns their mean or their sum; the targets of labels are those of [`one_hot`].
 ///
 /// ```
 /// use seghead::{Logits, reference};
-/// let losses = reference::binary_cross_entropy(&Logits::chw(2, 1, 1)?, &[0.0, 0.0], &[1.0, 0.0], Some(&[3.0, 1.0]));
+/// let (logits, data, targets) = (Logits::chw(2, 1, 1)?, [0.0, 0.0], [1.0, 0.0]);
+/// let losses = reference::binary_cross_entropy(&logits, &data, &targets, Some(&[1.0, 2.0]), Some(&[3.0, 1.0]));
 /// assert!((losses[0] - 3.0 * 2f64.ln()).abs() < 1e-15);
-/// assert!((losses[1] - 2f64.ln()).abs() < 1e-15);
+/// assert!((losses[1] - 2.0 * 2f64.ln()).abs() < 1e-15);
 /// # Ok::<(), seghead::Error>(())
 /// ```
 pub fn binary_cross_entropy<T: Copy + Into<f64>, P: Copy + Into<f64>>(
     logits: &Logits,
     data: &[T],
     targets: &[P],
+    class_weights: Option<&[f32]>,
     pos_weight: Option<&[f32]>,
 ) -> Vec<f64> {
     let (classes, pixels) = (logits.classes() as usize, logits.map().pixels());
@@ -626,20 +628,21 @@ pub fn binary_cross_entropy<T: Copy + Into<f64>, P: Copy + Into<f64>>(
             // Without p no product of 0 and a target, which may be infinite.
             let weight = pos_weight.map_or(1.0, |p| 1.0 + (f64::from(p[c]) - 1.0) * z);
             let softplus = (-x.abs()).exp().ln_1p() + (-x).max(0.0);
-            losses[index(&packed, pixel, c)] = (1.0 - z) * x + weight * softplus;
+            let of_class = class_weights.map_or(1.0, |w| f64::from(w[c]));
+            losses[index(&packed, pixel, c)] = of_class * ((1.0 - z) * x + weight * softplus);
         }
     }
     losses
 }
 
 /// The gradient of the mean or the sum of [`binary_cross_entropy`] with respect to the logits, packed, in their order:
-/// `(1 − z) · σ(x) − p · z · σ(−x)`, over the number of elements for the mean. Where the target is infinite it is as
+/// `w · ((1 − z) · σ(x) − p · z · σ(−x))`, over the number of elements for the mean. Where the target is infinite it is as
 /// PyTorch computes it, σ(x) − z, or with p `(p · z + 1 − z) · σ(x) − p · z`.
 ///
 /// ```
 /// use seghead::{Logits, Reduction, reference};
 /// let (logits, targets) = (Logits::chw(1, 1, 2)?, [1.0, 0.0]);
-/// let gradient = reference::binary_cross_entropy_gradient(&logits, &[0.0, 0.0], &targets, None, Reduction::Sum);
+/// let gradient = reference::binary_cross_entropy_gradient(&logits, &[0.0, 0.0], &targets, None, None, Reduction::Sum);
 /// assert_eq!(gradient, [-0.5, 0.5]);
 /// # Ok::<(), seghead::Error>(())
 /// ```
@@ -647,6 +650,7 @@ pub fn binary_cross_entropy_gradient<T: Copy + Into<f64>, P: Copy + Into<f64>>(
     logits: &Logits,
     data: &[T],
     targets: &[P],
+    class_weights: Option<&[f32]>,
     pos_weight: Option<&[f32]>,
     reduction: Reduction,
 ) -> Vec<f64> {
@@ -655,7 +659,7 @@ pub fn binary_cross_entropy_gradient<T: Copy + Into<f64>, P: Copy + Into<f64>>(
     let of_pixel = |(x, z): (Vec<f64>, Vec<f64>)| {
         let of_class = |c: usize| {
             let (x, z, p) = (x[c], z[c], pos_weight.map(|weights| f64::from(weights[c])));
-            scale
+            class_weights.map_or(scale, |w| scale * f64::from(w[c]))
                 * match p {
                     None if z.is_infinite() => sigmoid(x) - z,
                     Some(p) if z.is_infinite() => (p * z + 1.0 - z) * sigmoid(x) - p * z,

@@ -146,20 +146,31 @@ fn oracle() {
                 let weights = (i % 3 != 1).then(|| weights(&mut random, classes));
                 let reduction = if i % 2 == 0 { Reduction::Mean } else { Reduction::Sum };
                 let per_element = !i.is_multiple_of(5);
-                let operator = BinaryCrossEntropy::new().pos_weight(weights.clone()).reduction(reduction);
+                let of_classes = (i % 4 > 1).then(|| self::weights(&mut random, classes));
+                let operator = BinaryCrossEntropy::new()
+                    .pos_weight(weights.clone())
+                    .class_weights(of_classes.clone())
+                    .reduction(reduction);
                 let inputs = (&upload_laid(gpu, &shape, &data), &upload_laid(gpu, &shape.output(), &targets));
                 let (record, losses) = (output(gpu, 16), output(gpu, shape.output().bytes()));
                 let work = dispatch(gpu, &operator, &shape, inputs, &record, per_element.then_some(&losses)).unwrap();
                 let read = if per_element { vec![&record, &losses] } else { vec![&record] };
                 recorder.record(&work, &read);
-                cases.push((shape, data, targets, weights, reduction, per_element));
+                cases.push((shape, data, targets, (weights, of_classes), reduction, per_element));
             }
             let mut results = recorder.finish();
-            for (shape, data, targets, weights, reduction, per_element) in cases {
+            for (shape, data, targets, (weights, of_classes), reduction, per_element) in cases {
                 let (what, plain) = (format!("{shape:?}"), packed(&shape));
-                let expected = reference::binary_cross_entropy(&plain, &data, &targets, weights.as_deref());
-                let weight = |i: usize| weights.as_ref().map_or(1.0, |weights| weights[class_of(&plain, i)]);
-                let tolerance: Vec<_> = (0..data.len()).map(|i| tolerance(data[i], targets[i], weight(i))).collect();
+                let expected =
+                    reference::binary_cross_entropy(&plain, &data, &targets, of_classes.as_deref(), weights.as_deref());
+                let weight = |weights: &Option<Vec<f32>>, i: usize| {
+                    weights.as_ref().map_or(1.0, |weights| weights[class_of(&plain, i)])
+                };
+                let tolerance = |i: usize| {
+                    let of_class = f64::from(weight(&of_classes, i));
+                    of_class * tolerance(data[i], targets[i], weight(&weights, i)) + U * expected[i].abs()
+                };
+                let tolerance: Vec<_> = (0..data.len()).map(tolerance).collect();
                 let record: LossRecord = bytemuck::pod_read_unaligned(&results.next().unwrap());
                 if per_element {
                     let losses = take(&shape.output(), &results.next().unwrap());
@@ -215,7 +226,7 @@ fn special_values() {
     let targets: Vec<f32> = (0..classes * plane).map(|i| TARGETS[i % plane / LOGITS.len()]).collect();
     for weights in [None, Some(WEIGHTS.to_vec())] {
         let operator = BinaryCrossEntropy::new().pos_weight(weights.clone());
-        let mut expected = reference::binary_cross_entropy(&shape, &data, &targets, weights.as_deref());
+        let mut expected = reference::binary_cross_entropy(&shape, &data, &targets, None, weights.as_deref());
         // What f32 does not have is infinite.
         for x in expected.iter_mut().filter(|x| x.abs() > f64::from(MAX)) {
             *x = x.signum() * f64::INFINITY;
@@ -318,7 +329,7 @@ fn bands() {
                     .pos_weight(Some(weights.clone()));
                 let expected = operator.run_blocking(default_limits_gpu(), &shape, &data, &targets).unwrap();
                 if let Some(losses) = &expected.per_element {
-                    let twin = reference::binary_cross_entropy(&shape, &data, &targets, Some(&weights));
+                    let twin = reference::binary_cross_entropy(&shape, &data, &targets, None, Some(&weights));
                     assert_close("twin", losses, &twin, |i| 1e-4 * twin[i].abs() + 1e-10);
                 }
                 let check = |got: seghead::Loss| {
@@ -397,13 +408,18 @@ fn errors() {
     let storage = |bytes| buffer(gpu, bytes, BufferUsages::STORAGE);
     let (input, targets, record, losses) = (storage(192), storage(192), storage(16), storage(192));
     for found in [0usize, 1, 2, 4] {
-        let operator = operator.clone().pos_weight(Some(vec![1.0; found]));
-        let n = found as u64;
-        let is = |error: Error| {
-            assert!(matches!(error, Error::Length { what: "pos weight", expected: 3, found } if found == n), "{error}");
-        };
-        is(operator.run_blocking(gpu, &shape, &[0.0; 48], &[0.0; 48]).unwrap_err());
-        is(dispatch(gpu, &operator, &shape, (&input, &targets), &record, None).map(|_| ()).unwrap_err());
+        let weights = Some(vec![1.0; found]);
+        let of_classes = operator.clone().class_weights(weights.clone());
+        for (operator, named) in [(operator.clone().pos_weight(weights), "pos weight"), (of_classes, "class weights")] {
+            let n = found as u64;
+            let is = |error: Error| {
+                let right = matches!(error, Error::Length { what, expected: 3, found } if found == n && what == named);
+                assert!(right, "{error}");
+            };
+            is(operator.run_blocking(gpu, &shape, &[0.0; 48], &[0.0; 48]).unwrap_err());
+            is(operator.run_labels_blocking(gpu, &shape, &[0.0; 48], &[0u8; 16]).unwrap_err());
+            is(dispatch(gpu, &operator, &shape, (&input, &targets), &record, None).map(|_| ()).unwrap_err());
+        }
     }
     let try_with = |targets: &wgpu::Buffer, record: &wgpu::Buffer, losses: &wgpu::Buffer| {
         dispatch(gpu, &operator, &shape, (&input, targets), record, Some(losses)).map(|_| ()).unwrap_err()
@@ -435,7 +451,7 @@ fn very_many_classes() {
         let (data, targets) = (logits(&mut random, &shape), targets(&mut random, &shape, false));
         match BinaryCrossEntropy::new().reduction(Reduction::Sum).run_blocking(gpu(), &shape, &data, &targets) {
             Ok(loss) => {
-                let sum: f64 = reference::binary_cross_entropy(&shape, &data, &targets, None).iter().sum();
+                let sum: f64 = reference::binary_cross_entropy(&shape, &data, &targets, None, None).iter().sum();
                 assert!((f64::from(loss.value) - sum).abs() < 1e-3 * sum, "{classes}: {loss:?} {sum}");
             }
             Err(error) => assert!(classes > 16383 && matches!(error, Error::Limit { .. }), "{classes}: {error}"),

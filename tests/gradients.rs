@@ -25,7 +25,8 @@ enum Kind {
 
 const KINDS: [Kind; 4] = [Kind::Labels(LabelType::U8), Kind::Labels(LabelType::U32), Kind::Soft, Kind::Binary];
 
-/// A loss with its options; the weights are those of classes, or of positive targets.
+/// A loss with its options; the weights are those of classes, of [`Kind::Binary`] of positive targets, and backwards those of
+/// classes.
 #[derive(Clone, Debug)]
 struct Loss {
     kind: Kind,
@@ -61,7 +62,12 @@ impl Loss {
     }
 
     fn binary(&self) -> BinaryCrossEntropy {
-        BinaryCrossEntropy::new().pos_weight(self.weights.clone()).reduction(self.reduction).gradient(true)
+        let operator = BinaryCrossEntropy::new().pos_weight(self.weights.clone()).class_weights(self.backwards());
+        operator.reduction(self.reduction).gradient(true)
+    }
+
+    fn backwards(&self) -> Option<Vec<f32>> {
+        self.weights.as_ref().map(|weights| weights.iter().rev().copied().collect())
     }
 
     /// Targets for a tensor of this shape.
@@ -96,7 +102,8 @@ impl Loss {
             Kind::Labels(_) => reference::cross_entropy(shape, data, &truth.labels, Some(self.ignored()), w, e),
             Kind::Soft => reference::cross_entropy_soft(shape, data, &truth.numbers, w, e),
             Kind::Binary => {
-                let losses = reference::binary_cross_entropy(shape, data, &truth.numbers, w);
+                let losses =
+                    reference::binary_cross_entropy(shape, data, &truth.numbers, self.backwards().as_deref(), w);
                 let sum: f64 = losses.iter().sum();
                 return if self.reduction == Reduction::Mean { sum / losses.len() as f64 } else { sum };
             }
@@ -112,7 +119,10 @@ impl Loss {
                 reference::cross_entropy_gradient(shape, data, &truth.labels, Some(self.ignored()), w, e, r)
             }
             Kind::Soft => reference::cross_entropy_soft_gradient(shape, data, &truth.numbers, w, e, r),
-            Kind::Binary => reference::binary_cross_entropy_gradient(shape, data, &truth.numbers, w, r),
+            Kind::Binary => {
+                let backwards = self.backwards();
+                reference::binary_cross_entropy_gradient(shape, data, &truth.numbers, backwards.as_deref(), w, r)
+            }
         }
     }
 
@@ -208,7 +218,7 @@ impl Loss {
                         let (x, z) = (x[k], f64::from(truth.numbers[at(k)]));
                         let (near, far) = (1.0 / (1.0 + (-x).exp()), 1.0 / (1.0 + x.exp()));
                         let roundings = 20.0 + 5.0 * x.abs().min(104.0);
-                        (((1.0 - z) * near).abs() + (weight(k) * z * far).abs()) * roundings
+                        weight(classes - 1 - k) * (((1.0 - z) * near).abs() + (weight(k) * z * far).abs()) * roundings
                     }
                     _ => total * p[k] * (of_exp(k) + of_sum + 2.0 * c + 30.0) + share(k) * 20.0,
                 };

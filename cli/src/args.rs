@@ -479,6 +479,12 @@ pub struct Bce {
     /// A weight of positive targets per class: a .npy file or a list
     #[arg(long, value_name = "F|w0,w1,…", allow_hyphen_values = true)]
     pub pos_weight: Option<String>,
+    /// A weight per class, of positive and negative targets: a .npy file or a list
+    #[arg(long, value_name = "F|w0,w1,…", allow_hyphen_values = true)]
+    pub class_weights: Option<String>,
+    /// Pixels with this target label count for nothing [default: -100]
+    #[arg(long, value_name = "I", allow_negative_numbers = true)]
+    pub ignore_index: Option<i64>,
     /// How the losses of the elements become the result
     #[arg(long, default_value = "mean")]
     pub reduction: Reduction,

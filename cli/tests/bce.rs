@@ -87,6 +87,21 @@ fn reductions_and_weights() {
 }
 
 /// Labels are 1 for their class and 0 for the others, in either order of the dimensions; of one class they are 0 and 1.
+/// Pixels that are ignored count for nothing, and classes have weights.
+#[test]
+fn ignored_labels_and_class_weights() {
+    let folder = batch();
+    npy(&folder, "some.npy", "|u1", "(2, 2, 2)", &[0, 1, 255, 2, 255, 0, 0, 1]);
+    let found = report(&folder, &["x.npy", "some.npy", "--ignore-index", "255", "--class-weights", "1,2,0.5"]);
+    let labels = [0, 1, 255, 2, 255, 0, 0, 1];
+    let counted = (0..LOGITS).filter(|i| labels[i / 12 * 4 + i % 4] != 255);
+    let one_hot = |i: usize| if labels[i / 12 * 4 + i % 4] == i / 4 % 3 { 1.0 } else { 0.0 };
+    let sum: f64 = counted.map(|i| [1.0, 2.0, 0.5][i / 4 % 3] * loss(logit(i), one_hot(i), 1.0)).sum();
+    let value = found["loss"].as_f64().unwrap();
+    assert!((value - sum / 18.0).abs() < 1e-6 * value, "{found} {}", sum / 18.0);
+    assert_eq!((&found["pixels"], &found["ignored"]), (&8.into(), &2.into()));
+}
+
 #[test]
 fn labels() {
     let folder = batch();
@@ -143,6 +158,8 @@ fn what_is_refused() {
         common::refused(&folder, &[&["loss", "bce"], arguments].concat(), 2, words, files);
     };
     refused(&["x.npy", "three.npy"], &["three.npy", "target[5]", "below 3", "label 3"]);
+    refused(&["x.npy", "z.npy", "--ignore-index", "1"], &["z.npy", "expected labels for --ignore-index", "floats"]);
+    refused(&["x.npy", "labels.npy", "--class-weights", "1,2"], &["class weights", "3", "2"]);
     refused(&["one.npy", "two.npy"], &["two.npy", "target[2]", "below 2", "label 2"]);
     refused(&["one.npy", "negative.npy"], &["negative.npy", "target[3]", "label -1"]);
     refused(&["x.npy", "small.npy"], &["small.npy", "labels", "[2, 2, 2]", "[2, 2]"]);

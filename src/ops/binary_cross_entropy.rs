@@ -1,51 +1,21 @@
-use wgpu::{Buffer, BufferBinding};
+use wgpu::BufferBinding;
 
-use super::loss::{PartialSums, RECORD, SoftTargets, Written, partials_of_image, total_weight};
-use crate::bands;
-use crate::dispatch::{Bound, constants};
-use crate::host::{Waiting, check_length, logits_of};
-use crate::kernel::{Access, Kernel, Params, Specialisation, binding};
-use crate::window::Window;
-use crate::{Dispatch, Error, Gpu, Input, Logits, Loss, Reduction};
+use super::loss::{self, Against, HostTargets};
+use crate::host::{Waiting, check_length};
+use crate::{Dispatch, Error, Gpu, Input, Logits, Loss, LossBuffers, Reduction, Targets};
 
-mod host;
+mod elements;
 
-pub(crate) static ELEMENTS: Kernel = Kernel {
-    name: "binary cross-entropy elements",
-    source: concat!(
-        include_str!("../../shaders/prelude/partials.wgsl"),
-        include_str!("../../shaders/binary_cross_entropy.wgsl")
-    ),
-    entry: "elements",
-    // For each of GROUPS groups.
-    class_walks: 4,
-    bindings: &[
-        binding::LOGITS,
-        binding::LOSSES,
-        binding::TARGET,
-        binding::POS_WEIGHT,
-        binding::PARTIALS_OUT,
-        binding::TOTAL,
-    ],
-    specialisations: |_| {
-        let mut all = Vec::new();
-        for (access, element) in Access::inputs() {
-            for pos_weight in [false, true] {
-                let plain = Specialisation { pos_weight, ..Specialisation::new(access, element, 0) };
-                let per_element = Specialisation { per_element: true, ..plain };
-                all.extend([plain, per_element, Specialisation { gradient: true, ..plain }]);
-            }
-        }
-        all
-    },
-};
+pub(crate) use elements::{ELEMENTS, LABEL_ELEMENTS};
 
 /// Binary cross-entropy straight from logits: what binary and multi-label networks are trained with. It contains the
 /// sigmoid, so that its input is never a sigmoid.
 ///
-/// Per element, with its logit x, its target z, in general a probability, and the weight p of positive targets of its
-/// class, `(1 − z) · x + (1 + (p − 1) · z) · (log(1 + e^−|x|) + max(−x, 0))` as in
-/// [`torch.nn.BCEWithLogitsLoss`](https://docs.pytorch.org/docs/stable/generated/torch.nn.BCEWithLogitsLoss.html). It
+/// Per element, with its logit x, its target z, in general a probability, and the weights w of its class and p of
+/// positive targets of it, `w · ((1 − z) · x + (1 + (p − 1) · z) · (log(1 + e^−|x|) + max(−x, 0)))` as in
+/// [`torch.nn.BCEWithLogitsLoss`](https://docs.pytorch.org/docs/stable/generated/torch.nn.BCEWithLogitsLoss.html). Targets
+/// are a tensor like the logits, or labels, of which z is 1 for the class that is the label and 0 for the others, and of
+/// a single class the label itself: [`run_labels`](Self::run_labels), [`dispatch_labels`](Self::dispatch_labels). It
 /// neither overflows on the way nor loses small losses: that of a confident prediction keeps its relative accuracy,
 /// where the same formula term by term in f32 rounds it to 0 (x = −20, z = 0). The twin is
 /// [`reference::binary_cross_entropy`](crate::reference::binary_cross_entropy). Sums are taken on the GPU in an order
@@ -59,18 +29,53 @@ pub(crate) static ELEMENTS: Kernel = Kernel {
 /// assert!((loss.value - 0.390452).abs() < 1e-5);
 /// # Ok::<(), seghead::Error>(())
 /// ```
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct BinaryCrossEntropy {
+    class_weights: Option<Vec<f32>>,
     pos_weight: Option<Vec<f32>>,
+    ignore_index: Option<i64>,
     reduction: Reduction,
     per_element: bool,
     gradient: bool,
 }
 
+impl Default for BinaryCrossEntropy {
+    fn default() -> Self {
+        Self {
+            class_weights: None,
+            pos_weight: None,
+            ignore_index: Some(-100),
+            reduction: Reduction::Mean,
+            per_element: false,
+            gradient: false,
+        }
+    }
+}
+
 impl BinaryCrossEntropy {
-    /// The operator with PyTorch's defaults: the mean, no weights.
+    /// The operator with PyTorch's defaults: the mean, no weights; ignore index −100 of labels.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A weight per class, C of them: `weight` in PyTorch, of the shape (C, 1, 1). The mean is still that over the elements.
+    ///
+    /// ```
+    /// use seghead::{BinaryCrossEntropy, Gpu, GpuOptions, Logits};
+    /// let gpu = Gpu::headless_blocking(&GpuOptions::default())?;
+    /// let operator = BinaryCrossEntropy::new().class_weights(Some(vec![1.0, 3.0]));
+    /// let loss = operator.run_blocking(&gpu, &Logits::chw(2, 1, 1)?, &[0.0, 0.0], &[1.0, 0.0])?;
+    /// assert!((loss.value - 2.0 * 2f32.ln()).abs() < 1e-6);
+    /// # Ok::<(), seghead::Error>(())
+    /// ```
+    pub fn class_weights(self, class_weights: Option<Vec<f32>>) -> Self {
+        Self { class_weights, ..self }
+    }
+
+    /// Pixels with this label count for nothing, and the mean is that over the elements of the others. Does not apply to
+    /// targets that are a tensor.
+    pub fn ignore_index(self, ignore_index: Option<i64>) -> Self {
+        Self { ignore_index, ..self }
     }
 
     /// A weight of positive targets per class, C of them: above 1 it is for recall, below for precision.
@@ -78,7 +83,7 @@ impl BinaryCrossEntropy {
         Self { pos_weight, ..self }
     }
 
-    /// Mean or sum, over all N × C × H × W elements.
+    /// Mean or sum, over all N × C × H × W elements but those of pixels that are ignored.
     pub fn reduction(self, reduction: Reduction) -> Self {
         Self { reduction, ..self }
     }
@@ -92,7 +97,7 @@ impl BinaryCrossEntropy {
     /// Whether [`run`](Self::run) returns the gradient of the reduced loss with respect to the logits too, as
     /// [`Loss::gradient`]. A dispatch that writes it is made by [`dispatch_gradient`](Self::dispatch_gradient).
     ///
-    /// Per element it is `(1 − z) · σ(x) − p · z · σ(−x)` with the sigmoid σ, over the number of elements for the mean;
+    /// Per element it is `w · ((1 − z) · σ(x) − p · z · σ(−x))` with the sigmoid σ, over the number of elements for the mean;
     /// the twin is [`reference::binary_cross_entropy_gradient`](crate::reference::binary_cross_entropy_gradient).
     ///
     /// ```
@@ -108,10 +113,11 @@ impl BinaryCrossEntropy {
     }
 
     fn check(&self, logits: &Logits) -> Result<(), Error> {
-        match &self.pos_weight {
-            Some(weights) => check_length("pos weight", logits.classes().into(), weights.len() as u64),
+        let weights = [("class weights", &self.class_weights), ("pos weight", &self.pos_weight)];
+        weights.into_iter().try_for_each(|(what, weights)| match weights {
+            Some(weights) => check_length(what, logits.classes().into(), weights.len() as u64),
             None => Ok(()),
-        }
+        })
     }
 
     /// Makes the work ready to be recorded: reads `input`, shaped like `logits`, and `targets`, f32 with the sizes and
@@ -131,8 +137,8 @@ impl BinaryCrossEntropy {
         record: BufferBinding<'_>,
         losses: Option<BufferBinding<'_>>,
     ) -> Result<Dispatch, Error> {
-        let written = losses.map_or(Written::Nothing, Written::Losses);
-        self.dispatch_written(gpu, logits, (input, targets, written), record)
+        let buffers = LossBuffers { record, losses, gradient: None };
+        self.dispatch_against(gpu, logits, (input, Against::Soft(targets)), buffers)
     }
 
     /// [`dispatch`](Self::dispatch) that writes the gradient of the reduced loss with respect to the logits too, in one
@@ -150,96 +156,64 @@ impl BinaryCrossEntropy {
         record: BufferBinding<'_>,
         gradient: BufferBinding<'_>,
     ) -> Result<Dispatch, Error> {
-        let total = self.total(gpu, logits)?;
-        self.dispatch_written(gpu, logits, (input, targets, Written::Gradient(gradient, &total)), record)
+        let buffers = LossBuffers::new(record).gradient(gradient);
+        self.dispatch_against(gpu, logits, (input, Against::Soft(targets)), buffers)
     }
 
-    fn dispatch_written(
+    /// [`dispatch`](Self::dispatch) against `targets` that are labels: of the C classes, or of a single class 0 and 1.
+    /// Losses and gradient are tensors of f32 with the sizes and strides of `logits`, [`Logits::output`]. Where pixels may
+    /// be ignored, the gradient of a mean is a step after the loss. That of a pixel whose target is neither a class nor the
+    /// ignore index is NaN.
+    ///
+    /// ```
+    /// use seghead::wgpu::{Buffer, CommandEncoder};
+    /// use seghead::{BinaryCrossEntropy, Error, Gpu, LabelType, Logits, LossBuffers, Targets};
+    /// fn step(gpu: &Gpu, [input, labels, record, gradient]: [&Buffer; 4], encoder: &mut CommandEncoder) -> Result<(), Error> {
+    ///     let logits = Logits::chw(1, 480, 640)?;
+    ///     let targets = Targets::new(labels.as_entire_buffer_binding(), LabelType::U8);
+    ///     let buffers = LossBuffers::new(record.as_entire_buffer_binding()).gradient(gradient.as_entire_buffer_binding());
+    ///     let operator = BinaryCrossEntropy::new().ignore_index(Some(255));
+    ///     operator.dispatch_labels(gpu, &logits, input.as_entire_buffer_binding(), targets, buffers)?.record(encoder);
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`dispatch`](Self::dispatch).
+    pub fn dispatch_labels(
         &self,
         gpu: &Gpu,
         logits: &Logits,
-        inputs: (BufferBinding<'_>, BufferBinding<'_>, Written<'_>),
-        record: BufferBinding<'_>,
+        input: BufferBinding<'_>,
+        targets: Targets<'_>,
+        buffers: LossBuffers<'_>,
     ) -> Result<Dispatch, Error> {
-        // The record must be none of the inputs, although only the last kernel writes it.
-        let record = Bound::new(gpu, binding::RECORD, record, RECORD)?;
-        let mut dispatch = Dispatch::new();
-        let sums = self.push_elements(gpu, &mut dispatch, logits, inputs, Some(&record))?;
-        sums.finish(gpu, &mut dispatch, (logits, self.reduction), record)?;
-        Ok(dispatch)
+        self.dispatch_against(gpu, logits, (input, Against::Labels(targets)), buffers)
     }
 
-    /// What the gradient is divided by.
-    fn total(&self, gpu: &Gpu, logits: &Logits) -> Result<Buffer, Error> {
-        total_weight(gpu, logits.map().pixels() as f64 * f64::from(logits.classes()))
-    }
-
-    /// Leaves the partial sums of all elements, and returns them.
-    fn push_elements(
+    pub(super) fn dispatch_against(
         &self,
         gpu: &Gpu,
-        dispatch: &mut Dispatch,
         logits: &Logits,
-        (input, targets, written): (BufferBinding<'_>, BufferBinding<'_>, Written<'_>),
-        record: Option<&Bound<'_>>,
-    ) -> Result<PartialSums, Error> {
+        (input, against): (BufferBinding<'_>, Against<'_>),
+        buffers: LossBuffers<'_>,
+    ) -> Result<Dispatch, Error> {
         self.check(logits)?;
-        let output = logits.output();
-        let bands = bands::for_dispatch(gpu, &output)?;
-        let input = Window::new(gpu, input, logits, &bands)?;
-        let targets = Window::new(gpu, targets, &output, &bands)?;
-        let (per_element, gradient) = (matches!(written, Written::Losses(_)), matches!(written, Written::Gradient(..)));
-        let (written, total) = match written {
-            Written::Nothing => (None, Bound::placeholder(gpu, binding::TOTAL)),
-            Written::Losses(losses) => (Some((losses, binding::LOSSES)), Bound::placeholder(gpu, binding::TOTAL)),
-            Written::Gradient(gradient, total) => {
-                (Some((gradient, binding::GRADIENT)), Bound::whole(gpu, binding::TOTAL, total)?)
-            }
-        };
-        let written = match written {
-            Some((buffer, binding)) => Some((Window::new(gpu, buffer, &output, &bands)?, binding)),
-            None => None,
-        };
-        let weights = match &self.pos_weight {
-            Some(weights) => Some(constants(gpu, "pos weight", bytemuck::cast_slice(weights))?),
-            None => None,
-        };
-        let weights = match &weights {
-            Some(weights) => Bound::whole(gpu, binding::POS_WEIGHT, weights)?,
-            None => Bound::placeholder(gpu, binding::POS_WEIGHT),
-        };
-        let sums = PartialSums::new(gpu, logits, &bands)?;
-        for (i, band) in bands.iter().enumerate() {
-            let (input, from) = input.read(gpu, dispatch, band)?;
-            let (targets, to) = targets.read_as(gpu, dispatch, binding::TARGET, band)?;
-            let results = match &written {
-                Some((window, binding)) => window.write_as(gpu, *binding, band)?.0,
-                None => Bound::placeholder(gpu, binding::LOSSES),
-            };
-            if let Some(record) = record {
-                for other in [&input, &targets, &results] {
-                    record.check_apart(other)?;
-                }
-            }
-            let params = Params::new(&from).with_output(&to);
-            let reduction = u32::from(self.reduction == Reduction::Mean);
-            let params = Params { partials: partials_of_image(params.groups), reduction, ..params };
-            let writes = written.is_some() && to.is_cropped();
-            let in_fours = params.reads_in_fours() && params.writes_in_fours(writes);
-            let specialisation = Specialisation {
-                pos_weight: self.pos_weight.is_some(),
-                per_element,
-                gradient,
-                ..Specialisation::new(Access::choose(gpu, in_fours), from.element_type(), 0)
-            };
-            let buffers = [input, results, targets, weights.clone(), sums.of_band(gpu, i)?, total.clone()];
-            let invocations = (params.partials, from.images());
-            dispatch.push(gpu, (&ELEMENTS, specialisation), params, &buffers, invocations)?;
-            if let Some((window, _)) = &written {
-                window.finish(gpu, dispatch, band)?;
-            }
-        }
-        Ok(sums)
+        loss::dispatch(self, gpu, logits, (input, against), buffers)
+    }
+
+    /// The loss of logits as they lie on the host.
+    pub(super) async fn run_against(
+        &self,
+        gpu: &Gpu,
+        (logits, input): (&Logits, &mut Input<'_>),
+        targets: impl HostTargets,
+        waiting: Waiting,
+    ) -> Result<Loss, Error> {
+        self.check(logits)?;
+        let operator = Self { ignore_index: targets.ignore_index(), ..self.clone() };
+        loss::run(&operator, gpu, (logits, input), targets, waiting).await
     }
 
     /// Loss of `data`, N × C × H × W, against `targets`, as many numbers in the same order; f32 or f16 either of them.
@@ -282,10 +256,62 @@ impl BinaryCrossEntropy {
         targets: impl Into<Input<'b>>,
         waiting: Waiting,
     ) -> Result<Loss, Error> {
-        self.check(logits)?;
-        let (mut input, targets) = (data.into(), targets.into());
-        let logits = logits_of(logits, &input)?;
-        check_length("targets", logits.len().into(), targets.elements())?;
-        self.run_against(gpu, &logits, &mut input, SoftTargets(targets), waiting).await
+        let (logits, mut input, targets) = loss::with_soft_targets(logits, data, targets)?;
+        self.run_against(gpu, (&logits, &mut input), targets, waiting).await
+    }
+
+    /// Loss of `data` against `targets`, N × H × W labels of any integer type: of the C classes, or of a single class 0 and
+    /// 1.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run), and [`Error::Label`] for a target that is neither a class nor the ignore index, found on the
+    /// GPU.
+    pub async fn run_labels<'a, L: Copy + Into<i64>>(
+        &self,
+        gpu: &Gpu,
+        logits: &Logits,
+        data: impl Into<Input<'a>>,
+        targets: &[L],
+    ) -> Result<Loss, Error> {
+        self.run_labels_with(gpu, logits, data, targets, Waiting::Async).await
+    }
+
+    /// [`run_labels`](Self::run_labels) that waits for the device itself.
+    ///
+    /// ```
+    /// use seghead::{BinaryCrossEntropy, Gpu, GpuOptions, Logits};
+    /// let gpu = Gpu::headless_blocking(&GpuOptions::default())?;
+    /// let operator = BinaryCrossEntropy::new().ignore_index(Some(255));
+    /// let loss = operator.run_labels_blocking(&gpu, &Logits::chw(1, 1, 3)?, &[2.0, 0.0, 9.0], &[1u8, 0, 255])?;
+    /// assert!((loss.value - 0.410037).abs() < 1e-5);
+    /// assert_eq!(loss.ignored, 1);
+    /// # Ok::<(), seghead::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`run_labels`](Self::run_labels).
+    pub fn run_labels_blocking<'a, L: Copy + Into<i64>>(
+        &self,
+        gpu: &Gpu,
+        logits: &Logits,
+        data: impl Into<Input<'a>>,
+        targets: &[L],
+    ) -> Result<Loss, Error> {
+        pollster::block_on(self.run_labels_with(gpu, logits, data, targets, Waiting::Block))
+    }
+
+    async fn run_labels_with<'a, L: Copy + Into<i64>>(
+        &self,
+        gpu: &Gpu,
+        logits: &Logits,
+        data: impl Into<Input<'a>>,
+        targets: &[L],
+        waiting: Waiting,
+    ) -> Result<Loss, Error> {
+        let labels = (logits.classes().max(2), self.ignore_index);
+        let (logits, mut input, targets) = loss::with_labels(logits, data, targets, labels)?;
+        self.run_against(gpu, (&logits, &mut input), targets, waiting).await
     }
 }

@@ -1,18 +1,10 @@
 use wgpu::BufferBinding;
 
-use super::loss::{RECORD, SoftTargets};
-use crate::dispatch::Bound;
-use crate::host::{Waiting, check_length, logits_of};
-use crate::kernel::binding;
-use crate::{Dispatch, Error, Gpu, Input, Logits, Loss, Reduction};
+use super::loss::{self, Against, HostTargets};
+use crate::host::{Waiting, check_length};
+use crate::{Dispatch, Error, Gpu, Input, Logits, Loss, LossBuffers, Reduction, Targets};
 
-mod host;
 mod pixels;
-mod targets;
-
-pub(in crate::ops) use pixels::Against;
-pub use pixels::Targets;
-pub(in crate::ops) use targets::{HostLabels, HostTargets};
 
 pub(crate) use pixels::{GRADIENTS, PIXELS, SOFT_GRADIENTS, SOFT_PIXELS};
 
@@ -140,7 +132,12 @@ impl CrossEntropy {
         record: BufferBinding<'_>,
         losses: Option<BufferBinding<'_>>,
     ) -> Result<Dispatch, Error> {
-        self.dispatch_against(gpu, logits, (input, Against::Labels(targets)), (record, losses, None))
+        self.dispatch_against(
+            gpu,
+            logits,
+            (input, Against::Labels(targets)),
+            LossBuffers { record, losses, gradient: None },
+        )
     }
 
     /// [`dispatch`](Self::dispatch) against soft targets: `targets` is a tensor of f32 with the sizes and strides of
@@ -159,7 +156,12 @@ impl CrossEntropy {
         record: BufferBinding<'_>,
         losses: Option<BufferBinding<'_>>,
     ) -> Result<Dispatch, Error> {
-        self.dispatch_against(gpu, logits, (input, Against::Soft(targets)), (record, losses, None))
+        self.dispatch_against(
+            gpu,
+            logits,
+            (input, Against::Soft(targets)),
+            LossBuffers { record, losses, gradient: None },
+        )
     }
 
     /// [`dispatch`](Self::dispatch) that writes the gradient of the reduced loss with respect to the logits too: to
@@ -179,7 +181,12 @@ impl CrossEntropy {
         record: BufferBinding<'_>,
         gradient: BufferBinding<'_>,
     ) -> Result<Dispatch, Error> {
-        self.dispatch_against(gpu, logits, (input, Against::Labels(targets)), (record, None, Some(gradient)))
+        self.dispatch_against(
+            gpu,
+            logits,
+            (input, Against::Labels(targets)),
+            LossBuffers::new(record).gradient(gradient),
+        )
     }
 
     /// [`dispatch_soft`](Self::dispatch_soft) that writes the gradient as
@@ -197,27 +204,31 @@ impl CrossEntropy {
         record: BufferBinding<'_>,
         gradient: BufferBinding<'_>,
     ) -> Result<Dispatch, Error> {
-        self.dispatch_against(gpu, logits, (input, Against::Soft(targets)), (record, None, Some(gradient)))
+        self.dispatch_against(gpu, logits, (input, Against::Soft(targets)), LossBuffers::new(record).gradient(gradient))
     }
 
-    fn dispatch_against(
+    pub(super) fn dispatch_against(
         &self,
         gpu: &Gpu,
         logits: &Logits,
         (input, against): (BufferBinding<'_>, Against<'_>),
-        (to, losses, gradient): (BufferBinding<'_>, Option<BufferBinding<'_>>, Option<BufferBinding<'_>>),
+        buffers: LossBuffers<'_>,
     ) -> Result<Dispatch, Error> {
-        // The record must be none of the inputs, although only the last kernels write and read it.
-        let record = Bound::new(gpu, binding::RECORD, to.clone(), RECORD)?;
-        let mut dispatch = Dispatch::new();
-        let inputs = (input.clone(), against.clone(), losses);
-        let sums = self.push_pixels(gpu, &mut dispatch, logits, inputs, Some(&record))?;
-        sums.finish(gpu, &mut dispatch, (logits, self.reduction), record.clone())?;
-        if let Some(gradient) = gradient {
-            let total = Bound::new(gpu, binding::TOTAL, to, RECORD)?;
-            self.push_gradient(gpu, &mut dispatch, logits, (input, against, gradient, total), Some(&record))?;
-        }
-        Ok(dispatch)
+        self.check(logits)?;
+        loss::dispatch(self, gpu, logits, (input, against), buffers)
+    }
+
+    /// The loss of logits as they lie on the host.
+    pub(super) async fn run_against(
+        &self,
+        gpu: &Gpu,
+        (logits, input): (&Logits, &mut Input<'_>),
+        targets: impl HostTargets,
+        waiting: Waiting,
+    ) -> Result<Loss, Error> {
+        self.check(logits)?;
+        let operator = Self { ignore_index: targets.ignore_index(), ..self.clone() };
+        loss::run(&operator, gpu, (logits, input), targets, waiting).await
     }
 
     /// Loss of `data`, N × C × H × W, against `targets`, N × H × W labels of any integer type. Somebody else polls
@@ -260,13 +271,9 @@ impl CrossEntropy {
         targets: &[L],
         waiting: Waiting,
     ) -> Result<Loss, Error> {
-        self.check(logits)?;
-        let mut input = data.into();
-        let logits = logits_of(logits, &input)?;
-        check_length("targets", logits.map().pixels() as u64, targets.len() as u64)?;
-        let targets = HostLabels::new(targets, logits.classes(), self.ignore_index);
-        let operator = Self { ignore_index: Some(targets.ignore_index()), ..self.clone() };
-        operator.run_against(gpu, &logits, &mut input, targets, waiting).await
+        let labels = (logits.classes(), self.ignore_index);
+        let (logits, mut input, targets) = loss::with_labels(logits, data, targets, labels)?;
+        self.run_against(gpu, (&logits, &mut input), targets, waiting).await
     }
 
     /// Loss of `data` against soft targets: `targets` has a number for every class of every pixel, in the order of
@@ -320,10 +327,7 @@ impl CrossEntropy {
         targets: impl Into<Input<'b>>,
         waiting: Waiting,
     ) -> Result<Loss, Error> {
-        self.check(logits)?;
-        let (mut input, targets) = (data.into(), targets.into());
-        let logits = logits_of(logits, &input)?;
-        check_length("targets", logits.len().into(), targets.elements())?;
-        self.run_against(gpu, &logits, &mut input, SoftTargets(targets), waiting).await
+        let (logits, mut input, targets) = loss::with_soft_targets(logits, data, targets)?;
+        self.run_against(gpu, (&logits, &mut input), targets, waiting).await
     }
 }

@@ -1,13 +1,9 @@
 use wgpu::BufferBinding;
 
-use super::cross_entropy::{Against, HostLabels};
-use super::loss::{RECORD, SoftTargets};
-use crate::dispatch::Bound;
-use crate::host::{Waiting, check_length, logits_of};
-use crate::kernel::binding;
+use super::loss::{self, Against, HostTargets};
+use crate::host::Waiting;
 use crate::{Dispatch, Error, Gpu, Input, Logits, Loss, LossBuffers, Reduction, Targets};
 
-mod host;
 mod pixels;
 
 pub(crate) use pixels::{ELEMENT_GRADIENT, ELEMENTS, PIXEL_GRADIENT, PIXELS};
@@ -91,7 +87,7 @@ impl FocalLoss {
         Self { single, ..self }
     }
 
-    /// Whether they return the gradient too, as [`Loss::gradient`]; logits and targets are read twice then.
+    /// Whether they return the gradient too, as [`Loss::gradient`].
     pub fn gradient(self, gradient: bool) -> Self {
         Self { gradient, ..self }
     }
@@ -146,25 +142,28 @@ impl FocalLoss {
         self.dispatch_against(gpu, logits, (input, Against::Soft(targets)), buffers)
     }
 
-    fn dispatch_against(
+    pub(super) fn dispatch_against(
         &self,
         gpu: &Gpu,
         logits: &Logits,
         (input, against): (BufferBinding<'_>, Against<'_>),
         buffers: LossBuffers<'_>,
     ) -> Result<Dispatch, Error> {
-        let LossBuffers { record: total, losses, gradient } = buffers;
-        // The record must be none of the inputs, although only the last kernel writes it.
-        let record = Bound::new(gpu, binding::RECORD, total.clone(), RECORD)?;
-        let mut dispatch = Dispatch::new();
-        let inputs = || (input.clone(), against.clone());
-        let sums = self.push_losses(gpu, &mut dispatch, logits, (inputs(), losses), Some(&record))?;
-        sums.finish(gpu, &mut dispatch, (logits, self.reduction), record.clone())?;
-        if let Some(gradient) = gradient {
-            let total = Bound::new(gpu, binding::TOTAL, total, RECORD)?;
-            self.push_gradient(gpu, &mut dispatch, logits, (inputs(), total), (gradient, Some(&record)))?;
-        }
-        Ok(dispatch)
+        self.check(matches!(against, Against::Soft(_)))?;
+        loss::dispatch(self, gpu, logits, (input, against), buffers)
+    }
+
+    /// The loss of logits as they lie on the host.
+    pub(super) async fn run_against(
+        &self,
+        gpu: &Gpu,
+        (logits, input): (&Logits, &mut Input<'_>),
+        targets: impl HostTargets,
+        waiting: Waiting,
+    ) -> Result<Loss, Error> {
+        self.check(targets.is_soft())?;
+        let operator = Self { ignore_index: targets.ignore_index(), ..self.clone() };
+        loss::run(&operator, gpu, (logits, input), targets, waiting).await
     }
 
     /// Loss of `data`, N × C × H × W, against `targets`, N × H × W labels of any integer type. Somebody else polls the
@@ -207,13 +206,9 @@ impl FocalLoss {
         targets: &[L],
         waiting: Waiting,
     ) -> Result<Loss, Error> {
-        self.check(false)?;
-        let mut input = data.into();
-        let logits = logits_of(logits, &input)?;
-        check_length("targets", logits.map().pixels() as u64, targets.len() as u64)?;
-        let targets = HostLabels::new(targets, logits.classes(), self.ignore_index);
-        let operator = Self { ignore_index: Some(targets.ignore_index()), ..self.clone() };
-        operator.run_against(gpu, &logits, &mut input, (targets, false), waiting).await
+        let labels = (logits.classes(), self.ignore_index);
+        let (logits, mut input, targets) = loss::with_labels(logits, data, targets, labels)?;
+        self.run_against(gpu, (&logits, &mut input), targets, waiting).await
     }
 
     /// Loss of `data` of independent labels: `targets` has a number for every element, in the order of `data`, f32 or
@@ -265,10 +260,7 @@ impl FocalLoss {
         targets: impl Into<Input<'b>>,
         waiting: Waiting,
     ) -> Result<Loss, Error> {
-        self.check(true)?;
-        let (mut input, targets) = (data.into(), targets.into());
-        let logits = logits_of(logits, &input)?;
-        check_length("targets", logits.len().into(), targets.elements())?;
-        self.run_against(gpu, &logits, &mut input, (SoftTargets(targets), true), waiting).await
+        let (logits, mut input, targets) = loss::with_soft_targets(logits, data, targets)?;
+        self.run_against(gpu, (&logits, &mut input), targets, waiting).await
     }
 }

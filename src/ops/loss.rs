@@ -1,23 +1,18 @@
 //! What the losses share: how they are reduced, what they return, and the one-shot path.
 
+mod against;
 mod host;
+mod host_targets;
 mod partials;
-mod targets;
+mod pixels;
 
-pub(crate) use host::{HostLoss, Results, run};
-pub(crate) use partials::{FINISH, PARTIALS, PartialSums, RECORD, partials_of_image, total_weight};
-pub(crate) use targets::{SoftTargets, ignore_index_in_32_bits};
+pub use against::Targets;
+pub(crate) use against::{Against, ignore_index_in_32_bits};
+pub(crate) use host_targets::{HostTargets, with_labels, with_soft_targets};
+pub(crate) use partials::{FINISH, PARTIALS, PartialSums, RECORD};
+pub(crate) use pixels::{Asked, Inputs, OfBand, Output, PixelLoss, dispatch, run};
 
-use wgpu::{Buffer, BufferBinding};
-
-/// What a kernel of a loss writes beside its partial sums.
-pub(crate) enum Written<'a> {
-    Nothing,
-    /// The single losses.
-    Losses(BufferBinding<'a>),
-    /// The gradient, divided by the weight in a record.
-    Gradient(BufferBinding<'a>, &'a Buffer),
-}
+use wgpu::BufferBinding;
 
 /// How losses become one number.
 ///
@@ -89,4 +84,36 @@ pub struct Loss {
     pub per_region: Option<Vec<f32>>,
     /// The gradient of [`value`](Self::value) with respect to the logits, in their order, if it was asked for.
     pub gradient: Option<Vec<f32>>,
+}
+
+/// What a dispatch of a loss writes.
+///
+/// ```
+/// # fn app(record: &seghead::wgpu::Buffer, gradient: &seghead::wgpu::Buffer) {
+/// use seghead::LossBuffers;
+/// let buffers = LossBuffers::new(record.as_entire_buffer_binding()).gradient(gradient.as_entire_buffer_binding());
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct LossBuffers<'a> {
+    pub(crate) record: BufferBinding<'a>,
+    pub(crate) losses: Option<BufferBinding<'a>>,
+    pub(crate) gradient: Option<BufferBinding<'a>>,
+}
+
+impl<'a> LossBuffers<'a> {
+    /// A [`LossRecord`], 16 bytes.
+    pub fn new(record: BufferBinding<'a>) -> Self {
+        Self { record, losses: None, gradient: None }
+    }
+
+    /// And the losses before they are reduced, [`RegionLoss::bytes`] bytes.
+    pub fn losses(self, losses: BufferBinding<'a>) -> Self {
+        Self { losses: Some(losses), ..self }
+    }
+
+    /// And the gradient of the reduced loss, f32 where the logits are, [`Logits::output`].
+    pub fn gradient(self, gradient: BufferBinding<'a>) -> Self {
+        Self { gradient: Some(gradient), ..self }
+    }
 }

@@ -1,9 +1,8 @@
 use wgpu::BufferBinding;
 
-use super::cross_entropy::{Against, HostLabels};
-use super::loss::SoftTargets;
-use crate::host::{Waiting, check_length, logits_of};
-use crate::{Activation, Dispatch, Error, Gpu, Input, Logits, Loss, Reduction, Targets};
+use super::loss::{self, Against};
+use crate::host::Waiting;
+use crate::{Activation, Dispatch, Error, Gpu, Input, Logits, Loss, LossBuffers, Reduction, Targets};
 
 mod host;
 mod pixels;
@@ -257,13 +256,9 @@ impl RegionLoss {
         targets: &[L],
         waiting: Waiting,
     ) -> Result<Loss, Error> {
-        self.check()?;
-        let mut input = data.into();
-        let logits = logits_of(logits, &input)?;
-        check_length("targets", logits.map().pixels() as u64, targets.len() as u64)?;
-        let targets = HostLabels::new(targets, logits.classes().max(2), self.ignore_index);
-        let operator = Self { ignore_index: Some(targets.ignore_index()), ..self.clone() };
-        operator.run_against(gpu, &logits, &mut input, targets, waiting).await
+        let labels = (logits.classes().max(2), self.ignore_index);
+        let (logits, mut input, targets) = loss::with_labels(logits, data, targets, labels)?;
+        self.run_against(gpu, (&logits, &mut input), targets, waiting).await
     }
 
     /// Loss of `data` against a tensor: `targets` has a number for every class of every pixel, in the order of `data`,
@@ -316,42 +311,7 @@ impl RegionLoss {
         targets: impl Into<Input<'b>>,
         waiting: Waiting,
     ) -> Result<Loss, Error> {
-        self.check()?;
-        let (mut input, targets) = (data.into(), targets.into());
-        let logits = logits_of(logits, &input)?;
-        check_length("targets", logits.len().into(), targets.elements())?;
-        self.run_against(gpu, &logits, &mut input, SoftTargets(targets), waiting).await
-    }
-}
-
-/// What a dispatch of a [`RegionLoss`] writes.
-///
-/// ```
-/// # fn app(record: &seghead::wgpu::Buffer, gradient: &seghead::wgpu::Buffer) {
-/// use seghead::LossBuffers;
-/// let buffers = LossBuffers::new(record.as_entire_buffer_binding()).gradient(gradient.as_entire_buffer_binding());
-/// # }
-/// ```
-#[derive(Clone, Debug)]
-pub struct LossBuffers<'a> {
-    pub(super) record: BufferBinding<'a>,
-    pub(super) losses: Option<BufferBinding<'a>>,
-    pub(super) gradient: Option<BufferBinding<'a>>,
-}
-
-impl<'a> LossBuffers<'a> {
-    /// A [`LossRecord`](crate::LossRecord), 16 bytes, whose weight is the number of regions.
-    pub fn new(record: BufferBinding<'a>) -> Self {
-        Self { record, losses: None, gradient: None }
-    }
-
-    /// And the losses before they are reduced, [`RegionLoss::bytes`] bytes.
-    pub fn losses(self, losses: BufferBinding<'a>) -> Self {
-        Self { losses: Some(losses), ..self }
-    }
-
-    /// And the gradient of the reduced loss, f32 where the logits are, [`Logits::output`].
-    pub fn gradient(self, gradient: BufferBinding<'a>) -> Self {
-        Self { gradient: Some(gradient), ..self }
+        let (logits, mut input, targets) = loss::with_soft_targets(logits, data, targets)?;
+        self.run_against(gpu, (&logits, &mut input), targets, waiting).await
     }
 }

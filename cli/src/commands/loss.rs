@@ -51,12 +51,7 @@ fn cross_entropy(args: &CrossEntropy, common: &Common) -> Result<(), Error> {
         Targets::Labels(labels) => operator.run_blocking(&gpu, &logits, input.reader(), &labels.values),
         Targets::Soft(targets) => operator.run_soft_blocking(&gpu, &logits, input.reader(), &targets.data.into_f32()),
     };
-    let loss = loss.map_err(|error| match error {
-        seghead::Error::Label { label, .. } => {
-            Error::Usage(format!("{}: {error}; --ignore-index {label} leaves such pixels out", args.target))
-        }
-        error => input.error(error),
-    })?;
+    let loss = loss.map_err(|error| label_error(&input, &args.target, error))?;
     let shape = input.map_shape(logits.height(), logits.width());
     let warnings = lint::warn(&gpu, &mut input, Check::Softmax, common);
     let single = loss.per_pixel.as_deref().map(|losses| (&shape[..], losses));
@@ -70,22 +65,24 @@ fn bce(args: &Bce, common: &Common) -> Result<(), Error> {
     let mut input = Input::open(&args.logits, common)?;
     let targets = read_targets(&args.target)?;
     check_shape(&input, &args.target, &targets)?;
-    let pos_weight = args.pos_weight.as_deref().map(read_vector).transpose()?;
+    if matches!(targets, Targets::Soft(_)) && args.ignore_index.is_some() {
+        let message = format!("{}: expected labels for --ignore-index, found a tensor of floats", args.target);
+        return Err(Error::Usage(message));
+    }
     let operator = seghead::BinaryCrossEntropy::new()
-        .pos_weight(pos_weight)
+        .ignore_index(args.ignore_index.or(Some(-100)))
+        .class_weights(args.class_weights.as_deref().map(read_vector).transpose()?)
+        .pos_weight(args.pos_weight.as_deref().map(read_vector).transpose()?)
         .reduction(reduction(args.reduction))
         .per_element(args.reduction == Reduction::None)
         .gradient(args.grad.is_some());
     let gpu = open_gpu(common)?;
     let logits = input.logits;
     let loss = match targets {
-        Targets::Labels(labels) => {
-            check_labels(&args.target, &labels, logits)?;
-            operator.run_blocking(&gpu, &logits, input.reader(), one_hot(&labels, logits))
-        }
+        Targets::Labels(labels) => operator.run_labels_blocking(&gpu, &logits, input.reader(), &labels.values),
         Targets::Soft(targets) => operator.run_blocking(&gpu, &logits, input.reader(), &targets.data.into_f32()),
     };
-    let loss = loss.map_err(|error| input.error(error))?;
+    let loss = loss.map_err(|error| label_error(&input, &args.target, error))?;
     let warnings = lint::warn(&gpu, &mut input, Check::Sigmoid, common);
     let single = loss.per_element.as_deref().map(|losses| (&input.shape[..], losses));
     report(common, progress, (outputs, &input.shape), (&loss, single), warnings)
@@ -145,6 +142,16 @@ fn report(
         text = format!("{}\n", loss.value);
     }
     print_result(common, &report, &text)
+}
+
+/// An error of the library about logits and targets, with the name of the file.
+fn label_error(input: &Input, target: &str, error: seghead::Error) -> Error {
+    match error {
+        seghead::Error::Label { label, .. } => {
+            Error::Usage(format!("{target}: {error}; --ignore-index {label} leaves such pixels out"))
+        }
+        error => input.error(error),
+    }
 }
 
 /// Refuses targets that do not go with the logits.

@@ -1,15 +1,12 @@
 //! From logits and targets on the GPU to partial sums, and to losses per pixel or the gradient.
 
-use wgpu::BufferBinding;
+use wgpu::{Buffer, BufferBinding};
 
 use super::CrossEntropy;
-use crate::bands::{self, Band};
-use crate::dispatch::{Bound, constants};
+use crate::dispatch::{Bound, bound_or_placeholder, constants};
 use crate::kernel::{Access, Kernel, Params, Specialisation, binding};
-use crate::map::MapPart;
-use crate::ops::loss::{PartialSums, partials_of_image};
-use crate::window::Window;
-use crate::{Dispatch, Error, Gpu, LabelType, Logits, Map, Reduction};
+use crate::ops::loss::{Asked, HostTargets, Inputs, OfBand, Output, PartialSums, PixelLoss};
+use crate::{Dispatch, Error, Gpu, LabelType, Logits};
 
 /// Against labels.
 pub(crate) static PIXELS: Kernel = Kernel {
@@ -125,219 +122,81 @@ pub(crate) static SOFT_GRADIENTS: Kernel = Kernel {
     },
 };
 
-/// A map of target labels on the GPU, with the geometry of [`Logits::map`].
-///
-/// ```
-/// # fn app(buffer: &seghead::wgpu::Buffer) {
-/// use seghead::{LabelType, Targets};
-/// let targets = Targets::new(buffer.as_entire_buffer_binding(), LabelType::U8);
-/// # }
-/// ```
-#[derive(Clone, Debug)]
-pub struct Targets<'a> {
-    pub(crate) buffer: BufferBinding<'a>,
-    pub(crate) label_type: LabelType,
-}
-
-impl<'a> Targets<'a> {
-    /// Labels of `label_type` in `buffer`. A negative label is its two's complement in 32 bits.
-    pub fn new(buffer: BufferBinding<'a>, label_type: LabelType) -> Self {
-        Self { buffer, label_type }
+impl PixelLoss for CrossEntropy {
+    fn asked(&self) -> Asked {
+        Asked { reduction: self.reduction, single: self.per_pixel, gradient: self.gradient }
     }
 
-    /// The type of the labels.
-    pub(crate) fn label_type(&self) -> LabelType {
-        self.label_type
+    fn ignore_index(&self) -> Option<i64> {
+        self.ignore_index
     }
-}
 
-/// What the losses of a dispatch are taken against.
-#[derive(Clone)]
-pub(in crate::ops) enum Against<'a> {
-    Labels(Targets<'a>),
-    /// f32, where the logits are.
-    Soft(BufferBinding<'a>),
-}
+    fn per_element(&self, _: bool) -> bool {
+        false
+    }
 
-impl<'a> Against<'a> {
-    pub fn source(&self, gpu: &Gpu, logits: &Logits, bands: &[Band]) -> Result<Source<'a>, Error> {
-        Ok(match self {
-            Self::Labels(targets) => Source::Labels(targets.clone()),
-            Self::Soft(targets) => Source::Soft(Window::new(gpu, targets.clone(), &logits.output(), bands)?),
+    fn total(&self, logits: &Logits, targets: &impl HostTargets) -> f64 {
+        targets.weight(logits, self.class_weights.as_deref())
+    }
+
+    fn push_losses(
+        &self,
+        gpu: &Gpu,
+        dispatch: &mut Dispatch,
+        inputs: &Inputs<'_>,
+        losses: Option<BufferBinding<'_>>,
+    ) -> Result<PartialSums, Error> {
+        let bands = inputs.bands(gpu, false)?;
+        let sums = PartialSums::new(gpu, &inputs.logits, &bands)?;
+        let weights = self.weights(gpu)?;
+        let weights = bound_or_placeholder(gpu, binding::CLASS_WEIGHTS, weights.as_ref())?;
+        let kernel = if inputs.is_soft() { &SOFT_PIXELS } else { &PIXELS };
+        let per_pixel = losses.is_some();
+        let output = losses.map_or(Output::Nothing(binding::LOSS), |losses| Output::Map(losses, binding::LOSS));
+        inputs.each_band(gpu, dispatch, &bands, (self, output), |dispatch, i, band| {
+            let OfBand { input, targets, written, params, key, images } = band;
+            let params = Params { label_smoothing: self.label_smoothing, ..params };
+            let key = Specialisation { per_pixel, ..self.specialised(key, params.classes) };
+            let buffers = [input, targets, written, weights.clone(), sums.of_band(gpu, i)?];
+            dispatch.push(gpu, (kernel, key), params, &buffers, (params.partials, images))
+        })?;
+        Ok(sums)
+    }
+
+    fn push_gradient(
+        &self,
+        gpu: &Gpu,
+        dispatch: &mut Dispatch,
+        inputs: &Inputs<'_>,
+        (gradient, total): (BufferBinding<'_>, Bound<'_>),
+    ) -> Result<(), Error> {
+        let bands = inputs.bands(gpu, true)?;
+        let weights = self.weights(gpu)?;
+        let weights = bound_or_placeholder(gpu, binding::CLASS_WEIGHTS, weights.as_ref())?;
+        let kernel = if inputs.is_soft() { &SOFT_GRADIENTS } else { &GRADIENTS };
+        let output = Output::Tensor(gradient, binding::GRADIENT);
+        inputs.each_band(gpu, dispatch, &bands, (self, output), |dispatch, _, band| {
+            let OfBand { input, targets, written, params, key, images } = band;
+            let params = Params { label_smoothing: self.label_smoothing, ..params };
+            let key = self.specialised(key, params.classes);
+            let buffers = [input, targets, written, weights.clone(), total.clone()];
+            dispatch.push(gpu, (kernel, key), params, &buffers, (params.groups, images))
         })
     }
 }
 
-/// Where the targets of the bands come from.
-pub(in crate::ops) enum Source<'a> {
-    Labels(Targets<'a>),
-    Soft(Window<'a>),
-}
-
-impl Source<'_> {
-    /// The targets of `band`, whose pixels are `groups` of `map`, and the parameters of a kernel that reads them beside
-    /// the logits.
-    pub fn read(
-        &self,
-        gpu: &Gpu,
-        dispatch: &mut Dispatch,
-        band: &Band,
-        (map, groups): (&Map, &MapPart),
-        params: Params,
-    ) -> Result<(Bound<'_>, Params), Error> {
-        match self {
-            Self::Labels(targets) => {
-                let (buffer, bits) = (targets.buffer.clone(), targets.label_type.bits());
-                Ok((Bound::part(gpu, binding::TARGET, buffer, map.bytes(bits), groups.bytes(bits))?, params))
-            }
-            Self::Soft(window) => {
-                let (targets, part) = window.read_as(gpu, dispatch, binding::TARGET, band)?;
-                Ok((targets, params.with_output(&part)))
-            }
-        }
-    }
-
-    /// The kernel, with the gradient or without, and the labels that it reads.
-    fn kernel(&self, gradient: bool) -> (&'static Kernel, LabelType) {
-        match (self, gradient) {
-            (Self::Labels(targets), false) => (&PIXELS, targets.label_type),
-            (Self::Labels(targets), true) => (&GRADIENTS, targets.label_type),
-            (Self::Soft(_), false) => (&SOFT_PIXELS, LabelType::U8),
-            (Self::Soft(_), true) => (&SOFT_GRADIENTS, LabelType::U8),
-        }
-    }
-}
-
-/// What a kernel makes of the logits.
-enum Step<'a> {
-    /// Partial sums, and losses per pixel where they are wanted.
-    Losses(&'a PartialSums, Option<BufferBinding<'a>>),
-    /// The gradient, from what it is divided by.
-    Gradient(Window<'a>, Bound<'a>),
-}
-
 impl CrossEntropy {
-    /// Leaves the partial sums of all pixels, and returns them.
-    pub(super) fn push_pixels(
-        &self,
-        gpu: &Gpu,
-        dispatch: &mut Dispatch,
-        logits: &Logits,
-        (input, against, losses): (BufferBinding<'_>, Against<'_>, Option<BufferBinding<'_>>),
-        record: Option<&Bound<'_>>,
-    ) -> Result<PartialSums, Error> {
-        let largest = if matches!(against, Against::Soft(_)) { logits.output() } else { *logits };
-        let bands = bands::for_dispatch(gpu, &largest)?;
-        let sums = PartialSums::new(gpu, logits, &bands)?;
-        let step = Step::Losses(&sums, losses);
-        self.push_step(gpu, dispatch, (logits, &bands), (input, against, step), record)?;
-        Ok(sums)
+    fn weights(&self, gpu: &Gpu) -> Result<Option<Buffer>, Error> {
+        let weights = self.class_weights.as_ref();
+        weights.map(|weights| constants(gpu, "class weights", bytemuck::cast_slice(weights))).transpose()
     }
 
-    /// Writes the gradient; what it is divided by is read where the mean is asked for.
-    pub(super) fn push_gradient(
-        &self,
-        gpu: &Gpu,
-        dispatch: &mut Dispatch,
-        logits: &Logits,
-        (input, against, gradient, total): (BufferBinding<'_>, Against<'_>, BufferBinding<'_>, Bound<'_>),
-        record: Option<&Bound<'_>>,
-    ) -> Result<(), Error> {
-        let bands = bands::for_dispatch(gpu, &logits.output())?;
-        let step = Step::Gradient(Window::new(gpu, gradient, &logits.output(), &bands)?, total);
-        self.push_step(gpu, dispatch, (logits, &bands), (input, against, step), record)
-    }
-
-    fn push_step(
-        &self,
-        gpu: &Gpu,
-        dispatch: &mut Dispatch,
-        (logits, bands): (&Logits, &[Band]),
-        (input, against, step): (BufferBinding<'_>, Against<'_>, Step<'_>),
-        record: Option<&Bound<'_>>,
-    ) -> Result<(), Error> {
-        self.check(logits)?;
-        let map = logits.map();
-        let window = Window::new(gpu, input, logits, bands)?;
-        let targets = against.source(gpu, logits, bands)?;
-        let weights = match &self.class_weights {
-            Some(weights) => Some(constants(gpu, "class weights", bytemuck::cast_slice(weights))?),
-            None => None,
-        };
-        let weights = match &weights {
-            Some(weights) => Bound::whole(gpu, binding::CLASS_WEIGHTS, weights)?,
-            None => Bound::placeholder(gpu, binding::CLASS_WEIGHTS),
-        };
-        for (i, band) in bands.iter().enumerate() {
-            let (input, part) = window.read(gpu, dispatch, band)?;
-            let groups = MapPart::of(&map, band);
-            let params = Params::new(&part);
-            let (targets_of_band, params) = targets.read(gpu, dispatch, band, (&map, &groups), params)?;
-            let (written, params, cropped) = match &step {
-                Step::Losses(_, Some(losses)) => {
-                    let losses = Bound::part(gpu, binding::LOSS, losses.clone(), map.bytes(32), groups.bytes(32))?;
-                    (losses, params, false)
-                }
-                Step::Losses(..) => (Bound::placeholder(gpu, binding::LOSS), params, false),
-                Step::Gradient(gradient, _) => {
-                    let (gradient, to) = gradient.write_as(gpu, binding::GRADIENT, band)?;
-                    (gradient, params.with_output(&to), to.is_cropped())
-                }
-            };
-            let mut buffers = vec![input, targets_of_band, written];
-            if let Some(record) = record {
-                buffers.iter().try_for_each(|other| record.check_apart(other))?;
-            }
-            let params = self.params_of(logits, band, &groups, params);
-            let (gradient, per_pixel) = match &step {
-                Step::Losses(_, losses) => (false, losses.is_some()),
-                Step::Gradient(..) => (true, false),
-            };
-            // Beside labels nothing else is read or written than maps.
-            let alone = matches!(targets, Source::Labels(_)) && !gradient;
-            let in_fours = params.reads_in_fours() && (alone || params.writes_in_fours(cropped));
-            let (kernel, labels) = targets.kernel(gradient);
-            let specialisation = Specialisation {
-                labels,
-                class_weights: self.class_weights.is_some(),
-                label_smoothing: self.label_smoothing != 0.0,
-                per_pixel,
-                ..Specialisation::new(Access::choose(gpu, in_fours), part.element_type(), params.classes)
-            };
-            buffers.push(weights.clone());
-            let invocations = match &step {
-                Step::Losses(sums, _) => {
-                    buffers.push(sums.of_band(gpu, i)?);
-                    params.partials
-                }
-                Step::Gradient(_, total) => {
-                    buffers.push(total.clone());
-                    params.groups
-                }
-            };
-            dispatch.push(gpu, (kernel, specialisation), params, &buffers, (invocations, part.images()))?;
-            if let Step::Gradient(gradient, _) = &step {
-                gradient.finish(gpu, dispatch, band)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The parameters of a kernel over the pixels of a band, which are `groups` of the map.
-    fn params_of(&self, logits: &Logits, band: &Band, groups: &MapPart, params: Params) -> Params {
-        // An index beyond 32 bits matches no label on the GPU; a negative one is compared in two's complement.
-        let in_32_bits = |index: &i64| (i64::from(i32::MIN)..=i64::from(u32::MAX)).contains(index);
-        let ignore_index = self.ignore_index.filter(in_32_bits).map(|index| index as u32);
-        Params {
-            map_offset: groups.offset(),
-            first_pixel: band.image * logits.pixels() + band.pixel,
-            pixels: logits.pixels(),
-            partials: partials_of_image(params.groups),
-            has_ignore_index: u32::from(ignore_index.is_some()),
-            ignore_index: ignore_index.unwrap_or(0),
-            label_smoothing: self.label_smoothing,
-            reduction: u32::from(self.reduction == Reduction::Mean),
-            ..params
+    fn specialised(&self, key: Specialisation, classes: u32) -> Specialisation {
+        Specialisation {
+            labels: key.labels,
+            class_weights: self.class_weights.is_some(),
+            label_smoothing: self.label_smoothing != 0.0,
+            ..Specialisation::new(key.access, key.element_type, classes)
         }
     }
 }

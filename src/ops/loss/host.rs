@@ -34,8 +34,8 @@ pub(crate) trait HostLoss {
     /// Takes the single losses of a band of the logits. Bands come in their order.
     fn take(&mut self, of_band: (&Logits, &Band), losses: &[f32]) -> Result<(), Error>;
 
-    /// The label of a pixel, counted over all images, which the kernel found to be no class.
-    fn label(&self, position: usize) -> i64;
+    /// What is wrong with the label of a pixel, counted over all images, which the kernel found to be no class.
+    fn invalid(&self, position: usize) -> Error;
 }
 
 /// Where a loss writes what was asked for beside its partial sums.
@@ -125,9 +125,7 @@ impl<T: HostLoss> Bands for Losses<'_, T> {
         let first = self.bands[i].position(&self.logits);
         for sum in numbers::<LossRecord>(outputs[0]).iter() {
             if sum.first_invalid != NONE {
-                let position = first + sum.first_invalid as usize;
-                let label = self.loss.label(position);
-                return Err(Error::Label { position: position as u64, label, classes: self.logits.classes() });
+                return Err(self.loss.invalid(first + sum.first_invalid as usize));
             }
             self.sum += f64::from(sum.loss);
             self.weight += f64::from(sum.weight);

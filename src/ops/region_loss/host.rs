@@ -9,7 +9,7 @@ use super::score::SUMS;
 use crate::bands::Band;
 use crate::dispatch::constants;
 use crate::host::{self, Bands, Sizes, Slot, Waiting, numbers};
-use crate::ops::cross_entropy::HostTargets;
+use crate::ops::loss::HostTargets;
 use crate::{Dispatch, Error, Gpu, Input, Logits, Loss, Reduction};
 
 /// `Sums` in `shaders/prelude/region_sums.wgsl`.
@@ -26,14 +26,16 @@ impl RegionLoss {
     pub(super) async fn run_against(
         &self,
         gpu: &Gpu,
-        logits: &Logits,
-        input: &mut Input<'_>,
+        (logits, input): (&Logits, &mut Input<'_>),
         mut targets: impl HostTargets,
         waiting: Waiting,
     ) -> Result<Loss, Error> {
+        self.check()?;
+        let operator = Self { ignore_index: targets.ignore_index(), ..self.clone() };
         let bands = targets.bands(gpu, &logits.output(), 0)?;
         let count = bands.len();
-        let pass = Pass { operator: self, gpu, logits: *logits, lanes: lanes_of(logits), targets: &mut targets, bands };
+        let pass =
+            Pass { operator: &operator, gpu, logits: *logits, lanes: lanes_of(logits), targets: &mut targets, bands };
 
         let classes = logits.classes() as usize;
         let sizes = pass.sizes("sums of regions", |shape| pass.sums_bytes(shape))?;
@@ -139,9 +141,7 @@ impl<T: HostTargets> Bands for SumsPass<'_, T> {
         let rows = found.len() / (band.images as usize * classes);
         for (at, sums) in found.iter().enumerate() {
             if sums.first_invalid != u32::MAX {
-                let position = band.position(logits) + sums.first_invalid as usize;
-                let (label, classes) = (targets.label(position), logits.classes().max(2));
-                return Err(Error::Label { position: position as u64, label, classes });
+                return Err(targets.invalid(band.position(logits) + sums.first_invalid as usize));
             }
             let (image, class) = (band.image as usize + at / (rows * classes), at % classes);
             let total = &mut self.sums[image * classes + class];

@@ -10,8 +10,7 @@ use crate::bands::{self, Band};
 use crate::dispatch::{Bound, scratch};
 use crate::kernel::{Access, Binding, Kernel, Params, PipelineKey, Specialisation, binding};
 use crate::map::MapPart;
-use crate::ops::cross_entropy::Against;
-use crate::ops::loss::ignore_index_in_32_bits;
+use crate::ops::loss::{Against, ignore_index_in_32_bits};
 use crate::ops::softmax::STATISTICS;
 use crate::window::Window;
 use crate::{Activation, Dispatch, Error, Gpu, LabelType, Logits};
@@ -27,8 +26,8 @@ macro_rules! source {
     };
 }
 
-const LABELS: &str = source!("../../../shaders/prelude/region_labels.wgsl");
-const SOFT: &str = source!("../../../shaders/prelude/region_soft.wgsl");
+const LABELS: &str = source!("../../../shaders/prelude/truth_labels.wgsl");
+const SOFT: &str = source!("../../../shaders/prelude/truth_soft.wgsl");
 
 const SUMS_BINDINGS: &[Binding] =
     &[binding::LOGITS, binding::TARGET, binding::REGION_MAXIMUM, binding::REGION_SCALE, binding::CHUNK_SUMS];

@@ -6,8 +6,7 @@ use super::pixels::{Pixels, lanes_of, rows};
 use super::{LossBuffers, Overlap, RegionLoss};
 use crate::dispatch::{Bound, scratch};
 use crate::kernel::{Access, Kernel, Params, Specialisation, binding};
-use crate::ops::cross_entropy::Against;
-use crate::ops::loss::{PartialSums, RECORD};
+use crate::ops::loss::{Against, PartialSums, RECORD};
 use crate::{Dispatch, ElementType, Error, Gpu, Logits, Reduction};
 
 const SOURCE: &str = concat!(

@@ -1,49 +1,77 @@
 //! Cases of [`BinaryCrossEntropy`].
 
-use seghead::{BinaryCrossEntropy, LossRecord, Reduction, reference};
+use seghead::{BinaryCrossEntropy, LabelType, LossBuffers, LossRecord, Reduction, Targets, reference};
 
 use super::bench::Bench;
-use super::data::{Random, Reading, SPECIAL, Sample};
+use super::data::{Random, Reading, SPECIAL, Sample, map_bytes};
 use super::findings::{FLUSHED, Subject, U};
 use super::{Case, Cases};
 
 const ELEMENTS: &[&str] = &["binary cross-entropy elements"];
-const RECORD: &[&str] = &["binary cross-entropy elements", "loss partials", "loss finish"];
+const LABEL_ELEMENTS: &[&str] = &["binary cross-entropy label elements"];
 
 pub fn cases() -> Cases {
     let mut cases = Vec::new();
     // Classes do not meet: one count is enough.
     for reading in Reading::of(5) {
         for weighted in [false, true] {
-            cases.push(case(reading, weighted, false));
-            cases.push(case(reading, weighted, true));
+            for labels in [None, Some(LabelType::U8), Some(LabelType::U32)] {
+                cases.push(case(reading, (weighted, labels), false));
+                cases.push(case(reading, (weighted, labels), true));
+            }
         }
     }
     cases
 }
 
-fn case(reading: Reading, weighted: bool, per_element: bool) -> Case {
-    let what = format!("{reading}, pos weight: {weighted}, per element: {per_element}");
-    Case::new(ELEMENTS, what, move |context, findings| {
+fn case(reading: Reading, (weighted, labels): (bool, Option<LabelType>), per_element: bool) -> Case {
+    let what = format!("{reading}, weights: {weighted}, labels: {labels:?}, per element: {per_element}");
+    let kernels = if labels.is_some() { LABEL_ELEMENTS } else { ELEMENTS };
+    Case::new(kernels, what, move |context, findings| {
         let gpu = &context.gpu;
-        let pos_weight: Option<Vec<f32>> = weighted.then(|| (0..reading.classes).map(|c| 0.5 + c as f32).collect());
+        let weights = |first: f32| -> Option<Vec<f32>> {
+            weighted.then(|| (0..reading.classes).map(|c| first + c as f32).collect())
+        };
+        let (class_weights, pos_weight) = (weights(0.75), weights(0.5));
         let mut bench = Bench::new(gpu);
         let mut works = Vec::new();
         for (i, sample) in reading.samples(true)?.into_iter().enumerate() {
             let mut random = Random::new(7);
-            let targets = Sample::new("", sample.shape.output(), &mut |_, _| random.below(5) as f32 / 4.0);
+            let pixels = sample.shape.map().pixels();
+            let label: Vec<u32> = (0..pixels).map(|_| random.below(reading.classes)).collect();
+            let targets = Sample::new("", sample.shape.output(), &mut |pixel, class| match labels {
+                Some(_) => f32::from(u8::from(label[pixel] == class as u32)),
+                None => random.below(5) as f32 / 4.0,
+            });
             let reduction = if i % 2 == 0 { Reduction::Mean } else { Reduction::Sum };
-            let operator = BinaryCrossEntropy::new().pos_weight(pos_weight.clone()).reduction(reduction);
-            let (input, target) = (bench.input(&sample.bytes()), bench.input(&targets.bytes()));
+            let operator = BinaryCrossEntropy::new()
+                .class_weights(class_weights.clone())
+                .pos_weight(pos_weight.clone())
+                .reduction(reduction);
+            let input = bench.input(&sample.bytes());
             let (record, losses) = (bench.output(16), bench.output(sample.shape.output().bytes()));
-            let dispatch = operator.dispatch(
-                gpu,
-                &sample.shape,
-                input.as_entire_buffer_binding(),
-                target.as_entire_buffer_binding(),
-                record.as_entire_buffer_binding(),
-                per_element.then(|| losses.as_entire_buffer_binding()),
-            )?;
+            let (from, to) = (input.as_entire_buffer_binding(), record.as_entire_buffer_binding());
+            let losses_to = per_element.then(|| losses.as_entire_buffer_binding());
+            let dispatch = match labels {
+                None => {
+                    let target = bench.input(&targets.bytes());
+                    let target = target.as_entire_buffer_binding();
+                    operator.dispatch(gpu, &sample.shape, from, target, to, losses_to)?
+                }
+                Some(label_type) => {
+                    let map = sample.shape.map();
+                    let target = bench.input(&match label_type {
+                        LabelType::U8 => map_bytes(&map, &label.iter().map(|&x| x as u8).collect::<Vec<_>>(), 77),
+                        LabelType::U32 => map_bytes(&map, &label, 77),
+                    });
+                    let target = Targets::new(target.as_entire_buffer_binding(), label_type);
+                    let mut buffers = LossBuffers::new(to);
+                    if let Some(losses) = losses_to {
+                        buffers = buffers.losses(losses);
+                    }
+                    operator.dispatch_labels(gpu, &sample.shape, from, target, buffers)?
+                }
+            };
             let written = [&record, &losses];
             bench.record(&dispatch, if per_element { &written } else { &written[..1] })?;
             works.push((sample, targets, reduction, dispatch));
@@ -51,26 +79,28 @@ fn case(reading: Reading, weighted: bool, per_element: bool) -> Case {
         let mut results = bench.run()?;
         for (sample, targets, reduction, dispatch) in &works {
             let shape = &sample.shape;
-            let losses = reference::binary_cross_entropy(shape, &sample.data, &targets.data, pos_weight.as_deref());
+            let (w, p) = (class_weights.as_deref(), pos_weight.as_deref());
+            let losses = reference::binary_cross_entropy(shape, &sample.data, &targets.data, w, p);
             // What f32 cannot hold is an infinity there.
             let expected: Vec<f64> = losses.iter().map(|&x| f64::from(x as f32)).collect();
-            // An exponential of 3 + 2 |x| ulp and 26 roundings of a sum of positive terms, none larger than the loss; a
+            // An exponential of 3 + 2 |x| ulp and 27 roundings of a sum of positive terms, none larger than the loss; a
             // distance counts for at most 200, behind which the exponential is 0.
             let of_exp = |i: usize| 6.0 + 4.0 * f64::from(sample.values[i].abs()).min(200.0);
-            let largest = pos_weight.iter().flatten().fold(1f64, |m, &p| m.max(p.into()));
-            let tolerance = |i: usize| expected[i] * (of_exp(i) + 26.0) * U + FLUSHED * (4.0 + 200.0 * largest);
+            let largest = |weights: &Option<Vec<f32>>| weights.iter().flatten().fold(1f64, |m, &p| m.max(p.into()));
+            let largest = largest(&class_weights) * largest(&pos_weight);
+            let tolerance = |i: usize| expected[i] * (of_exp(i) + 27.0) * U + FLUSHED * 204.0 * largest;
             let record: LossRecord = bytemuck::pod_read_unaligned(&results.bytes());
             let mut right = true;
             if per_element {
                 let bytes = results.bytes();
-                let subject = Subject::new(dispatch, ELEMENTS, &sample.name);
+                let subject = Subject::new(dispatch, kernels, &sample.name);
                 right = findings.compare(&subject, "loss", &sample.unpack(&bytes), &expected, tolerance);
                 let outside = sample.written_outside(&bytes);
                 right &= findings
                     .conclude(&subject, outside.map(|i| format!("element {i}, outside the rectangle, was written")));
             }
             let count = expected.len();
-            let subject = Subject::new(dispatch, RECORD, &sample.name);
+            let subject = Subject::new(dispatch, &[kernels, &["loss partials", "loss finish"]].concat(), &sample.name);
             if !right || sample.name.contains(SPECIAL) {
                 continue;
             }

@@ -1,6 +1,8 @@
 //! Cases of the gradients of [`CrossEntropy`] and [`BinaryCrossEntropy`].
 
-use seghead::{BinaryCrossEntropy, CrossEntropy, Dispatch, Error, LabelType, Reduction, Targets, reference};
+use seghead::{
+    BinaryCrossEntropy, CrossEntropy, Dispatch, Error, LabelType, LossBuffers, Reduction, Targets, reference,
+};
 
 use super::bench::Bench;
 use super::data::{CLASSES, Random, Reading, Sample, map_bytes};
@@ -10,6 +12,7 @@ use super::{Case, Cases, Context};
 const GRADIENTS: &[&str] = &["cross-entropy gradients"];
 const SOFT_GRADIENTS: &[&str] = &["cross-entropy soft gradients"];
 const ELEMENTS: &[&str] = &["binary cross-entropy elements"];
+const LABEL_ELEMENTS: &[&str] = &["binary cross-entropy label elements"];
 
 /// What is compiled into a kernel, but for how it reads.
 #[derive(Clone, Copy, Debug)]
@@ -24,26 +27,34 @@ enum Against {
     Labels(LabelType),
     Soft,
     Binary,
+    BinaryLabels(LabelType),
 }
 
 impl Against {
+    fn is_binary(self) -> bool {
+        matches!(self, Self::Binary | Self::BinaryLabels(_))
+    }
+
     fn kernels(self) -> &'static [&'static str] {
         match self {
             Self::Labels(_) => GRADIENTS,
             Self::Soft => SOFT_GRADIENTS,
             Self::Binary => ELEMENTS,
+            Self::BinaryLabels(_) => LABEL_ELEMENTS,
         }
     }
 }
 
 pub fn cases() -> Cases {
     let mut cases = Vec::new();
-    for against in [Against::Labels(LabelType::U8), Against::Labels(LabelType::U32), Against::Soft, Against::Binary] {
+    let (labels, binary) = (Against::Labels, Against::BinaryLabels);
+    let of_labels = [LabelType::U8, LabelType::U32].into_iter().flat_map(|of| [labels(of), binary(of)]);
+    for against in of_labels.chain([Against::Soft, Against::Binary]) {
         for reading in Reading::all() {
             for bits in 0..4 {
                 let options = Options { against, weights: bits & 1 != 0, smoothing: bits & 2 != 0 };
                 // Classes do not meet in the last of them: one count is enough, and there is nothing to smooth.
-                if against == Against::Binary && (options.smoothing || reading.classes != CLASSES[0]) {
+                if against.is_binary() && (options.smoothing || reading.classes != CLASSES[0]) {
                     continue;
                 }
                 let what = format!("gradient, {reading}, {options:?}");
@@ -93,13 +104,13 @@ impl Work {
     fn target_bytes(&self, against: Against) -> Vec<u8> {
         let map = self.sample.shape.map();
         match against {
-            Against::Labels(LabelType::U8) => {
+            Against::Labels(LabelType::U8) | Against::BinaryLabels(LabelType::U8) => {
                 map_bytes(&map, &self.labels.iter().map(|&label| label as u8).collect::<Vec<_>>(), 77)
             }
-            Against::Labels(LabelType::U32) => {
+            Against::Labels(LabelType::U32) | Against::BinaryLabels(LabelType::U32) => {
                 map_bytes(&map, &self.labels.iter().map(|&label| label as u32).collect::<Vec<_>>(), u32::MAX)
             }
-            _ => self.numbers.bytes(),
+            Against::Soft | Against::Binary => self.numbers.bytes(),
         }
     }
 
@@ -111,7 +122,17 @@ impl Work {
                 reference::cross_entropy_gradient(shape, data, &self.labels, Some(IGNORED), w, smoothing, r)
             }
             Against::Soft => reference::cross_entropy_soft_gradient(shape, data, numbers, w, smoothing, r),
-            Against::Binary => reference::binary_cross_entropy_gradient(shape, data, numbers, w, r),
+            Against::Binary => reference::binary_cross_entropy_gradient(shape, data, numbers, None, w, r),
+            Against::BinaryLabels(_) => {
+                let numbers = reference::one_hot(shape, &self.labels);
+                let of = |r| reference::binary_cross_entropy_gradient(shape, data, &numbers, None, w, r);
+                let counted = |pixel: usize, _| if self.labels[pixel] == IGNORED { 0.0 } else { 1.0 };
+                let counted = Sample::new("", shape.output(), &mut { counted }).values;
+                let elements: f64 = counted.iter().copied().map(f64::from).sum();
+                let by = if r == Reduction::Mean { elements } else { 1.0 };
+                let kept = |(x, counts): (f64, f32)| if counts == 0.0 { 0.0 } else { x / by };
+                of(Reduction::Sum).into_iter().zip(counted).map(kept).collect()
+            }
         }
     }
 }
@@ -137,6 +158,11 @@ fn check(context: &Context, findings: &mut Findings, samples: Vec<Sample>, optio
             Against::Binary => {
                 let operator = BinaryCrossEntropy::new().pos_weight(work.weights.clone()).reduction(work.reduction);
                 operator.dispatch_gradient(gpu, shape, input, target, to, of)?
+            }
+            Against::BinaryLabels(label_type) => {
+                let operator = BinaryCrossEntropy::new().pos_weight(work.weights.clone()).reduction(work.reduction);
+                let (targets, buffers) = (Targets::new(target, label_type), LossBuffers::new(to).gradient(of));
+                operator.ignore_index(Some(IGNORED)).dispatch_labels(gpu, shape, input, targets, buffers)?
             }
         };
         bench.record(&dispatch, &[&gradient])?;
@@ -170,12 +196,13 @@ fn compare(
         (_, Against::Labels(_)) => 2.0 / (0.8 * count).floor().max(1.0),
         (_, Against::Soft) => 1.0 / count,
         (_, Against::Binary) => 1.0 / (count * classes),
+        (_, Against::BinaryLabels(_)) => 1.0 / ((0.8 * count).floor().max(1.0) * classes),
     };
     let largest = if work.weights.is_some() { 2.0 } else { 1.0 };
     let of_pixel = match against {
         Against::Labels(_) => 1.0,
         Against::Soft => classes,
-        Against::Binary => 2.0,
+        Against::Binary | Against::BinaryLabels(_) => 2.0,
     };
     let size = scale * largest * of_pixel;
     let roundings = 2.0 * classes + 5.0 * classes.ln() + 50.0 + if scale == 1.0 { 0.0 } else { 140.0 };

@@ -1,7 +1,7 @@
 //! `seghead loss focal`.
 
 use super::super::open_gpu;
-use super::{Files, check_labels, check_shape, one_hot, reduction, report};
+use super::{Files, check_labels, check_shape, label_error, one_hot, reduction, report};
 use crate::args::{Common, Focal, FocalActivation, Reduction};
 use crate::error::Error;
 use crate::files::labels::{Targets, read_targets};
@@ -44,12 +44,7 @@ pub fn run(args: &Focal, common: &Common) -> Result<(), Error> {
         }
         Targets::Soft(targets) => operator.run_binary_blocking(&gpu, &logits, input.reader(), &targets.data.into_f32()),
     };
-    let loss = loss.map_err(|error| match error {
-        seghead::Error::Label { label, .. } => {
-            Error::Usage(format!("{}: {error}; --ignore-index {label} leaves such pixels out", args.target))
-        }
-        error => input.error(error),
-    })?;
+    let loss = loss.map_err(|error| label_error(&input, &args.target, error))?;
     let check = if binary { Check::Sigmoid } else { Check::Softmax };
     let warnings = lint::warn(&gpu, &mut input, check, common);
 

@@ -1,7 +1,7 @@
 //! `seghead loss dice`, `jaccard` and `tversky`.
 
 use super::super::open_gpu;
-use super::{Files, check_shape, reduction, report};
+use super::{Files, check_shape, label_error, reduction, report};
 use crate::args::{Activation, Common, Dice, Jaccard, Reduction, Region, RegionLoss, Tversky};
 use crate::error::Error;
 use crate::files::labels::{Targets, read_targets};
@@ -56,12 +56,7 @@ fn run(operator: seghead::RegionLoss, args: &RegionLoss, common: &Common) -> Res
         Targets::Labels(labels) => operator.run_blocking(&gpu, &logits, input.reader(), &labels.values),
         Targets::Soft(targets) => operator.run_soft_blocking(&gpu, &logits, input.reader(), &targets.data.into_f32()),
     };
-    let loss = loss.map_err(|error| match error {
-        seghead::Error::Label { label, .. } => {
-            Error::Usage(format!("{}: {error}; --ignore-index {label} leaves such pixels out", args.target))
-        }
-        error => input.error(error),
-    })?;
+    let loss = loss.map_err(|error| label_error(&input, &args.target, error))?;
     let check = match activation {
         Activation::Softmax => Check::Softmax,
         Activation::Sigmoid => Check::Sigmoid,

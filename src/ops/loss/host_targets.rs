@@ -1,16 +1,16 @@
 //! Targets on the host, and how they come to the GPU.
 
-use wgpu::Buffer;
+use wgpu::{Buffer, BufferBinding};
 
-use super::Targets;
-use super::pixels::Against;
+use super::against::{Against, Targets};
 use crate::bands::{self, Band};
-use crate::host::Slot;
-use crate::ops::loss::SoftTargets;
-use crate::{Dispatch, Error, Gpu, LabelType, Logits, Map};
+use crate::dispatch::Bound;
+use crate::host::{self, Slot, check_length, logits_of};
+use crate::kernel::binding;
+use crate::{Dispatch, ElementType, Error, Gpu, Input, LabelType, Logits, Map, window};
 
 /// Targets of the one-shot functions.
-pub(in crate::ops) trait HostTargets {
+pub(crate) trait HostTargets {
     /// Bands of the logits that fit the GPU with their targets, and with that many bits of results for every pixel.
     fn bands(&self, gpu: &Gpu, logits: &Logits, map_bits: u32) -> Result<Vec<Band>, Error>;
 
@@ -26,18 +26,25 @@ pub(in crate::ops) trait HostTargets {
         of_band: (&Logits, &Band),
     ) -> Result<Against<'b>, Error>;
 
-    /// The denominator of the mean.
+    /// Whether they are a tensor like the logits.
+    fn is_soft(&self) -> bool;
+
+    /// The code of labels that are ignored, of soft targets none.
+    fn ignore_index(&self) -> Option<i64>;
+
+    /// The sum of the class weights, or 1, of the pixels that are not ignored; of soft targets the number of pixels.
     fn weight(&self, logits: &Logits, class_weights: Option<&[f32]>) -> f64;
 
-    /// The label of a pixel, counted over all images, which the kernel found to be no class.
-    fn label(&self, position: usize) -> i64;
+    /// What is wrong with the label of a pixel, counted over all images, which the kernel found to be no class.
+    fn invalid(&self, position: usize) -> Error;
 }
 
 /// Labels of any integer type, which are written for the GPU as codes: classes as they are, and a code each for the
 /// ignore index and for everything else, which the kernel finds.
-pub(in crate::ops) struct HostLabels<'a, L> {
+pub(crate) struct HostLabels<'a, L> {
     targets: &'a [L],
     label_type: LabelType,
+    /// What labels must be below.
     classes: u32,
     ignored: Option<i64>,
 }
@@ -46,14 +53,6 @@ impl<'a, L: Copy + Into<i64>> HostLabels<'a, L> {
     pub fn new(targets: &'a [L], classes: u32, ignored: Option<i64>) -> Self {
         let label_type = if classes <= 254 { LabelType::U8 } else { LabelType::U32 };
         Self { targets, label_type, classes, ignored }
-    }
-
-    /// The code of the ignore index.
-    pub fn ignore_index(&self) -> i64 {
-        match self.label_type {
-            LabelType::U8 => u8::MAX.into(),
-            LabelType::U32 => u32::MAX.into(),
-        }
     }
 
     /// In the lowest bits: the class, all ones for the ignore index, one less for an invalid label.
@@ -111,8 +110,19 @@ impl<L: Copy + Into<i64>> HostTargets for HostLabels<'_, L> {
         Ok(Against::Labels(Targets::new(buffer.as_entire_buffer_binding(), self.label_type)))
     }
 
-    fn weight(&self, logits: &Logits, class_weights: Option<&[f32]>) -> f64 {
-        let mut pixels = vec![0u64; logits.classes() as usize];
+    fn is_soft(&self) -> bool {
+        false
+    }
+
+    fn ignore_index(&self) -> Option<i64> {
+        Some(match self.label_type {
+            LabelType::U8 => u8::MAX.into(),
+            LabelType::U32 => u32::MAX.into(),
+        })
+    }
+
+    fn weight(&self, _: &Logits, class_weights: Option<&[f32]>) -> f64 {
+        let mut pixels = vec![0u64; self.classes as usize];
         for &label in self.targets {
             // Codes of what is no class are beyond the classes.
             if let Some(count) = pixels.get_mut(self.code(label.into()) as usize) {
@@ -125,8 +135,69 @@ impl<L: Copy + Into<i64>> HostTargets for HostLabels<'_, L> {
         present.map(|(c, &count)| weight_of(c) * count as f64).sum()
     }
 
-    fn label(&self, position: usize) -> i64 {
-        self.targets[position].into()
+    fn invalid(&self, position: usize) -> Error {
+        Error::Label { position: position as u64, label: self.targets[position].into(), classes: self.classes }
+    }
+}
+
+/// What a one-shot function takes of logits and as many labels as they have pixels.
+pub(crate) fn with_labels<'a, 'b, L: Copy + Into<i64>>(
+    logits: &Logits,
+    data: impl Into<Input<'a>>,
+    targets: &'b [L],
+    (classes, ignored): (u32, Option<i64>),
+) -> Result<(Logits, Input<'a>, HostLabels<'b, L>), Error> {
+    let input = data.into();
+    let logits = logits_of(logits, &input)?;
+    check_length("targets", logits.map().pixels() as u64, targets.len() as u64)?;
+    Ok((logits, input, HostLabels::new(targets, classes, ignored)))
+}
+
+/// What a one-shot function takes of logits and soft targets like them.
+pub(crate) fn with_soft_targets<'a, 'b>(
+    logits: &Logits,
+    data: impl Into<Input<'a>>,
+    targets: impl Into<Input<'b>>,
+) -> Result<(Logits, Input<'a>, SoftTargets<'b>), Error> {
+    let (input, targets) = (data.into(), targets.into());
+    let logits = logits_of(logits, &input)?;
+    check_length("targets", logits.len().into(), targets.elements())?;
+    Ok((logits, input, SoftTargets(targets)))
+}
+
+/// Soft targets, which are read as the logits are. Kernels take them as f32.
+pub(crate) struct SoftTargets<'a>(pub Input<'a>);
+
+impl SoftTargets<'_> {
+    /// The buffers that those of a band of this shape take: the first of the uploads of a slot.
+    pub fn buffers_of(&self, shape: &Logits) -> Vec<(&'static str, u64)> {
+        let shape = shape.with_element_type(self.0.element_type());
+        let mut buffers = vec![("target", shape.bytes())];
+        if shape.element_type() != ElementType::F32 {
+            buffers.push(("target as f32", shape.output().bytes()));
+        }
+        buffers
+    }
+
+    /// Brings those of a band of the logits `whole` into the buffers of a slot.
+    pub fn upload_band<'b>(
+        &mut self,
+        gpu: &Gpu,
+        dispatch: &mut Dispatch,
+        slot: &'b Slot,
+        (whole, band): (&Logits, &Band),
+    ) -> Result<BufferBinding<'b>, Error> {
+        let whole = whole.with_element_type(self.0.element_type());
+        let shape = band.shape(&whole)?;
+        host::upload(gpu, &slot.uploads[0], &mut self.0, (&whole, band), &shape)?;
+        let buffer = |i: usize| -> BufferBinding<'b> { slot.uploads[i].as_entire_buffer_binding() };
+        if shape.element_type() == ElementType::F32 {
+            return Ok(buffer(0));
+        }
+        let from = Bound::new(gpu, binding::LOGITS, buffer(0), shape.bytes())?;
+        let to = Bound::new(gpu, binding::OUTPUT, buffer(1), shape.output().bytes())?;
+        window::copy(gpu, dispatch, (from, shape), (to, shape.output()))?;
+        Ok(buffer(1))
     }
 }
 
@@ -150,12 +221,20 @@ impl HostTargets for SoftTargets<'_> {
         Ok(Against::Soft(self.upload_band(gpu, dispatch, slot, of_band)?))
     }
 
+    fn is_soft(&self) -> bool {
+        true
+    }
+
+    fn ignore_index(&self) -> Option<i64> {
+        None
+    }
+
     fn weight(&self, logits: &Logits, _: Option<&[f32]>) -> f64 {
         logits.map().pixels() as f64
     }
 
-    fn label(&self, _: usize) -> i64 {
-        // No kernel finds one among probabilities.
-        -1
+    fn invalid(&self, position: usize) -> Error {
+        // No kernel finds one among numbers.
+        Error::Label { position: position as u64, label: -1, classes: 0 }
     }
 }

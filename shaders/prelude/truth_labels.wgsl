@@ -1,4 +1,4 @@
-// Targets of region losses that are labels: 1 for the class that is the label; of a single class, the label itself.
+// Targets of losses, class by class, that are labels: 1 for the class that is the label; of a single class, the label itself.
 //
 // targets: [N, map_groups] of four
 

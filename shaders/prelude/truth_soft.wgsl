@@ -1,4 +1,4 @@
-// Targets of region losses that are tensors like the logits.
+// Targets of losses, class by class, that are tensors like the logits.
 //
 // soft targets: [N, C, rows, row_pixels] with out strides
 
