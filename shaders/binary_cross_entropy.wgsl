@@ -2,16 +2,16 @@
 //
 //   loss = (1 − z) · x + w · (log(1 + e^−|x|) + max(−x, 0))    with w = 1 + (p − 1) · z
 //
-// and p the weight of positive targets of the class (1 without), times the weight of the class. Where x is negative the terms with |x| cancel but for
-// p · z · |x|. So nothing is lost of a small loss in
+// and p the weight of positive targets of the class (1 without), times the weight of the class. Where x is negative the
+// terms with |x| cancel but for p · z · |x|. So nothing is lost of a small loss in
 //
 //   loss = w · log(1 + e^−|x|) + (x < 0 ? p · z · |x| : (1 − z) · x)
 //
 // but that where x is infinite, or z is no number, products like 0 · Inf are those of the first formula.
 //
 // An invocation owns GROUPS groups a workgroup apart, walks their classes and leaves one partial sum, which the kernels
-// of loss.wgsl add up; with PER_ELEMENT it writes the losses too. Every element of a pixel that counts has the weight 1 in the mean; those of the
-// others are 0. In front of it stands how targets are read (Truth, truth_at, truth_of).
+// of loss.wgsl add up; with PER_ELEMENT it writes the losses too. Every element of a pixel that counts has the weight 1 in
+// the mean; those of the others are 0. In front of it stands how targets are read (Truth, truth_at, truth_of).
 //
 // With GRADIENT it writes the gradient with respect to the logits instead, with the sigmoid σ and the total weight D of
 // the mean, the number of elements that count (1 for the sum):
@@ -20,8 +20,8 @@
 //
 // in which, for z in 0..=1, only one term is large: small gradients keep their relative accuracy as small losses do.
 //
-// logits, soft targets, output (the losses, or the gradient): [N, C, rows, row_pixels] with strides, weights: [C] of the class weight and p,
-// partial sums: [N, partials], total: [1]
+// logits, soft targets, output (the losses, or the gradient): [N, C, rows, row_pixels] with strides, weights: [C] of the
+// class weight and p, partial sums: [N, partials], total: [1]
 
 @group(0) @binding(4) var<storage, read> weights: array<vec2<f32>>;
 

@@ -14,25 +14,25 @@ pub fn cases() -> Cases {
     let mut cases = Vec::new();
     // Classes do not meet: one count is enough.
     for reading in Reading::of(5) {
-        for weighted in [false, true] {
-            for labels in [None, Some(LabelType::U8), Some(LabelType::U32)] {
-                cases.push(case(reading, (weighted, labels), false));
-                cases.push(case(reading, (weighted, labels), true));
+        for labels in [None, Some(LabelType::U8), Some(LabelType::U32)] {
+            for bits in 0..8 {
+                cases.push(case(reading, labels, [bits & 1 != 0, bits & 2 != 0], bits & 4 != 0));
             }
         }
     }
     cases
 }
 
-fn case(reading: Reading, (weighted, labels): (bool, Option<LabelType>), per_element: bool) -> Case {
-    let what = format!("{reading}, weights: {weighted}, labels: {labels:?}, per element: {per_element}");
+fn case(reading: Reading, labels: Option<LabelType>, weighted: [bool; 2], per_element: bool) -> Case {
+    let what = format!(
+        "{reading}, labels: {labels:?}, class weights and pos weights: {weighted:?}, per element: {per_element}"
+    );
     let kernels = if labels.is_some() { LABEL_ELEMENTS } else { ELEMENTS };
     Case::new(kernels, what, move |context, findings| {
         let gpu = &context.gpu;
-        let weights = |first: f32| -> Option<Vec<f32>> {
-            weighted.then(|| (0..reading.classes).map(|c| first + c as f32).collect())
-        };
-        let (class_weights, pos_weight) = (weights(0.75), weights(0.5));
+        let [class_weights, pos_weight] = [(weighted[0], 0.75), (weighted[1], 0.5)].map(|(weighted, first)| {
+            weighted.then(|| (0..reading.classes).map(|c| first + c as f32).collect::<Vec<f32>>())
+        });
         let mut bench = Bench::new(gpu);
         let mut works = Vec::new();
         for (i, sample) in reading.samples(true)?.into_iter().enumerate() {

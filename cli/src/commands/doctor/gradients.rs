@@ -19,6 +19,7 @@ const LABEL_ELEMENTS: &[&str] = &["binary cross-entropy label elements"];
 struct Options {
     against: Against,
     weights: bool,
+    /// Of binary losses, class weights instead.
     smoothing: bool,
 }
 
@@ -53,8 +54,8 @@ pub fn cases() -> Cases {
         for reading in Reading::all() {
             for bits in 0..4 {
                 let options = Options { against, weights: bits & 1 != 0, smoothing: bits & 2 != 0 };
-                // Classes do not meet in the last of them: one count is enough, and there is nothing to smooth.
-                if against.is_binary() && (options.smoothing || reading.classes != CLASSES[0]) {
+                // Classes do not meet in binary losses: one count is enough.
+                if against.is_binary() && reading.classes != CLASSES[0] {
                     continue;
                 }
                 let what = format!("gradient, {reading}, {options:?}");
@@ -73,6 +74,8 @@ struct Work {
     labels: Vec<i64>,
     numbers: Sample,
     weights: Option<Vec<f32>>,
+    /// Class weights of binary losses.
+    of_classes: Option<Vec<f32>>,
     reduction: Reduction,
 }
 
@@ -88,6 +91,8 @@ impl Work {
             labels: (0..pixels).map(label).collect(),
             numbers,
             weights: options.weights.then(|| (0..classes).map(|c| 0.5 + c as f32 % 7.0 / 4.0).collect()),
+            of_classes: (options.smoothing && options.against.is_binary())
+                .then(|| (0..classes).map(|c| 2.0 - c as f32 % 3.0 / 2.0).collect()),
             reduction: if i.is_multiple_of(2) { Reduction::Mean } else { Reduction::Sum },
             sample,
         }
@@ -98,6 +103,14 @@ impl Work {
             .ignore_index(Some(IGNORED))
             .class_weights(self.weights.clone())
             .label_smoothing(smoothing)
+            .reduction(self.reduction)
+    }
+
+    fn binary(&self) -> BinaryCrossEntropy {
+        BinaryCrossEntropy::new()
+            .ignore_index(Some(IGNORED))
+            .class_weights(self.of_classes.clone())
+            .pos_weight(self.weights.clone())
             .reduction(self.reduction)
     }
 
@@ -117,15 +130,16 @@ impl Work {
     fn reference(&self, against: Against, smoothing: f64) -> Vec<f64> {
         let (shape, data, numbers) = (&self.sample.shape, &self.sample.data, &self.numbers.data);
         let (w, r) = (self.weights.as_deref(), self.reduction);
+        let of_classes = self.of_classes.as_deref();
         match against {
             Against::Labels(_) => {
                 reference::cross_entropy_gradient(shape, data, &self.labels, Some(IGNORED), w, smoothing, r)
             }
             Against::Soft => reference::cross_entropy_soft_gradient(shape, data, numbers, w, smoothing, r),
-            Against::Binary => reference::binary_cross_entropy_gradient(shape, data, numbers, None, w, r),
+            Against::Binary => reference::binary_cross_entropy_gradient(shape, data, numbers, of_classes, w, r),
             Against::BinaryLabels(_) => {
                 let numbers = reference::one_hot(shape, &self.labels);
-                let of = |r| reference::binary_cross_entropy_gradient(shape, data, &numbers, None, w, r);
+                let of = |r| reference::binary_cross_entropy_gradient(shape, data, &numbers, of_classes, w, r);
                 let counted = |pixel: usize, _| if self.labels[pixel] == IGNORED { 0.0 } else { 1.0 };
                 let counted = Sample::new("", shape.output(), &mut { counted }).values;
                 let elements: f64 = counted.iter().copied().map(f64::from).sum();
@@ -155,14 +169,10 @@ fn check(context: &Context, findings: &mut Findings, samples: Vec<Sample>, optio
                 operator.dispatch_gradient(gpu, shape, input, Targets::new(target, label_type), to, of)?
             }
             Against::Soft => operator.dispatch_soft_gradient(gpu, shape, input, target, to, of)?,
-            Against::Binary => {
-                let operator = BinaryCrossEntropy::new().pos_weight(work.weights.clone()).reduction(work.reduction);
-                operator.dispatch_gradient(gpu, shape, input, target, to, of)?
-            }
+            Against::Binary => work.binary().dispatch_gradient(gpu, shape, input, target, to, of)?,
             Against::BinaryLabels(label_type) => {
-                let operator = BinaryCrossEntropy::new().pos_weight(work.weights.clone()).reduction(work.reduction);
                 let (targets, buffers) = (Targets::new(target, label_type), LossBuffers::new(to).gradient(of));
-                operator.ignore_index(Some(IGNORED)).dispatch_labels(gpu, shape, input, targets, buffers)?
+                work.binary().dispatch_labels(gpu, shape, input, targets, buffers)?
             }
         };
         bench.record(&dispatch, &[&gradient])?;
@@ -198,7 +208,8 @@ fn compare(
         (_, Against::Binary) => 1.0 / (count * classes),
         (_, Against::BinaryLabels(_)) => 1.0 / ((0.8 * count).floor().max(1.0) * classes),
     };
-    let largest = if work.weights.is_some() { 2.0 } else { 1.0 };
+    let largest = |weights: &Option<Vec<f32>>| if weights.is_some() { 2.25 } else { 1.0 };
+    let largest = largest(&work.weights) * largest(&work.of_classes);
     let of_pixel = match against {
         Against::Labels(_) => 1.0,
         Against::Soft => classes,
