@@ -221,6 +221,11 @@ impl Dispatch {
         Ok(())
     }
 
+    /// Appends what another dispatch does.
+    pub(crate) fn append(&mut self, other: Self) {
+        self.steps.extend(other.steps);
+    }
+
     /// The kernels that run when this is recorded, in their order, each in its specialisation.
     ///
     /// ```

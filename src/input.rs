@@ -62,6 +62,20 @@ impl<'a> Input<'a> {
         Self(Source::Reader { element_type, elements, read: Box::new(read), chunk: Vec::new() })
     }
 
+    /// The same, to be read once more.
+    pub(crate) fn again(&mut self) -> Input<'_> {
+        Input(match &mut self.0 {
+            Source::F32(values) => Source::F32(values),
+            Source::F16(bits) => Source::F16(bits),
+            Source::Reader { element_type, elements, read, .. } => Source::Reader {
+                element_type: *element_type,
+                elements: *elements,
+                read: Box::new(read),
+                chunk: Vec::new(),
+            },
+        })
+    }
+
     /// The type of the elements.
     pub fn element_type(&self) -> ElementType {
         match &self.0 {

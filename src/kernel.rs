@@ -116,6 +116,8 @@ pub(crate) mod binding {
     pub const CHUNK_SUMS: Binding = write(6, "sums of chunks");
     pub const COEFFICIENTS_IN: Binding = read(7, "coefficients of regions");
     pub const COEFFICIENTS_OUT: Binding = write(4, "coefficients of regions");
+    pub const TERM_LOSSES: Binding = write(3, "losses of the terms");
+    pub const RECORD_IN: Binding = read(7, "loss record of a term");
     pub const SUMS_IN: Binding = read(7, "sums of regions");
     pub const SUMS_OUT: Binding = write(8, "sums of regions");
     pub const TARGETS_IN: Binding = read(5, "target");
@@ -152,6 +154,9 @@ pub(crate) static KERNELS: &[&Kernel] = &[
     &ops::multi_label::BYTES,
     &ops::loss::PARTIALS,
     &ops::loss::FINISH,
+    &ops::loss_sum::ADD_RECORD,
+    &ops::loss_sum::SCALE,
+    &ops::loss_sum::ADD,
     &ops::overlay::UPSCALE,
     &ops::overlay::RESIZE,
     &ops::overlay::CLASSES_UPSCALE,

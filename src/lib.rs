@@ -44,6 +44,7 @@ pub use ops::focal_loss::FocalLoss;
 pub use ops::inspect::Inspect;
 pub use ops::interpolate::{Activation, Interpolate};
 pub use ops::loss::{Loss, LossBuffers, LossRecord, Reduction, Targets};
+pub use ops::loss_sum::{LossSum, LossTerm};
 pub use ops::multi_label::{MaskFormat, Masks, MultiLabel};
 pub use ops::overlay::Overlay;
 pub use ops::region_loss::RegionLoss;

@@ -14,8 +14,8 @@ use common::*;
 use seghead::wgpu::{self, BufferUsages, ComputePass, TextureFormat, TextureUsages};
 use seghead::{
     Argmax, Axis, BinaryCrossEntropy, Calibration, ClassStatistics, ConfusionMatrix, CrossEntropy, Dispatch, FocalLoss,
-    Gpu, Inspect, Interpolate, LabelType, Logits, LossBuffers, MaskFormat, MultiLabel, Outputs, Overlay, Palette,
-    RegionLoss, Segment, Sigmoid, SoftMask, Softmax, Targets, TemporalSmoothing, TopK,
+    Gpu, Inspect, Interpolate, LabelType, Logits, LossBuffers, LossSum, MaskFormat, MultiLabel, Outputs, Overlay,
+    Palette, RegionLoss, Segment, Sigmoid, SoftMask, Softmax, Targets, TemporalSmoothing, TopK,
 };
 
 /// The system's allocator, counting the calls of each thread.
@@ -123,6 +123,9 @@ fn dispatches(gpu: &Gpu) -> Vec<(String, Dispatch)> {
         let buffers = || LossBuffers::new(to(0)).gradient(to(1));
         push("dice", RegionLoss::dice().dispatch(gpu, &logits, from(), labels(), buffers()));
         push("focal", FocalLoss::new().dispatch(gpu, &logits, from(), labels(), buffers()));
+        let sum = LossSum::new(0.5, BinaryCrossEntropy::new()).add(0.5, RegionLoss::dice());
+        push("sum", sum.dispatch(gpu, &logits, from(), labels(), buffers().losses(to(2))));
+        push("BCE of labels", BinaryCrossEntropy::new().dispatch_labels(gpu, &logits, from(), labels(), buffers()));
         push("gradient", CrossEntropy::new().dispatch_gradient(gpu, &logits, from(), labels(), to(0), to(1)));
         let image = Logits::chw(classes, 9, 13).unwrap();
         let [photo, picture] = [TextureUsages::TEXTURE_BINDING, TextureUsages::STORAGE_BINDING]

@@ -333,6 +333,37 @@ pub enum Loss {
     Tversky(Tversky),
     /// Focal loss, a cross-entropy that counts less the surer a prediction is of its target
     Focal(Focal),
+    /// A weighted sum of the other losses, such as 0.5 of bce and 0.5 of dice
+    Sum(LossSum),
+}
+
+#[derive(Args, Debug)]
+pub struct LossSum {
+    /// Logits, C×H×W or N×C×H×W: .npy, FILE.npz:NAME or FILE.safetensors:NAME
+    pub logits: String,
+    /// Target labels, H×W or N×H×W: an integer .npy, or a grey or paletted PNG, of a single class 0 and 1; or a float .npy
+    /// shaped like LOGITS, if every loss takes that
+    pub target: String,
+    /// A loss times its weight, with its options, such as '0.5*dice --smooth 1'; once for each loss
+    #[arg(long = "term", required = true, value_name = "W*LOSS", allow_hyphen_values = true)]
+    pub terms: Vec<String>,
+    /// Pixels with this target label count for nothing in any loss
+    #[arg(long, value_name = "I", allow_negative_numbers = true)]
+    pub ignore_index: Option<i64>,
+    /// Write the sum, a float32 .npy scalar
+    #[arg(short, long, value_name = "F.npy")]
+    pub output: Option<String>,
+    /// Write the gradient of the sum with respect to the logits, float32 .npy shaped like LOGITS
+    #[arg(long, value_name = "F.npy")]
+    pub grad: Option<String>,
+}
+
+/// A loss of a sum, as its own arguments.
+#[derive(Debug, Parser)]
+#[command(no_binary_name = true, disable_help_flag = true, disable_help_subcommand = true, subcommand_required = true)]
+pub struct LossOfSum {
+    #[command(subcommand)]
+    pub loss: Loss,
 }
 
 #[derive(Args, Debug)]

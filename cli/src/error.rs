@@ -72,11 +72,7 @@ pub fn report_usage(error: &clap::Error) -> ExitCode {
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
-    let text = error.render().to_string();
-    // The first paragraph says what is wrong, and what would be right; usage and tips follow.
-    let paragraph: Vec<_> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
-    let line = paragraph.join(" ");
-    let line = line.strip_prefix("error: ").unwrap_or(&line);
+    let line = first_paragraph(error);
     if line.starts_with("Usage:")
         || line.is_empty()
         || error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
@@ -86,4 +82,12 @@ pub fn report_usage(error: &clap::Error) -> ExitCode {
         eprintln!("seghead: {line}: see --help");
     }
     ExitCode::from(2)
+}
+
+/// What is wrong with the arguments, and what would be right, in one line. Usage and tips follow it.
+pub fn first_paragraph(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let paragraph: Vec<_> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+    let line = paragraph.join(" ");
+    line.strip_prefix("error: ").map_or_else(|| line.clone(), str::to_owned)
 }

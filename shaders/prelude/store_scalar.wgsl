@@ -15,3 +15,9 @@ fn store(element: u32, value: vec4<f32>, pixels: u32) {
     output[element + 3u * out_pixel_stride()] = value.w;
   }
 }
+
+// What was written there; behind the last pixel of a row the lanes hold what comes there.
+fn load_output(element: u32) -> vec4<f32> {
+  let stride = out_pixel_stride();
+  return vec4(output[element], output[element + stride], output[element + 2u * stride], output[element + 3u * stride]);
+}

@@ -6,3 +6,8 @@
 fn store(element: u32, value: vec4<f32>, pixels: u32) {
   output[element >> 2u] = value;
 }
+
+// What was written there.
+fn load_output(element: u32) -> vec4<f32> {
+  return output[element >> 2u];
+}

@@ -56,9 +56,10 @@ impl SpecialisedKernel {
     pub(crate) fn all(gpu: &Gpu, classes: u32) -> Vec<Self> {
         let in_fours = Access::choose(gpu, true);
         let taken = |kernel: &Kernel, access| {
-            // What reads no logits has the same access everywhere.
-            let reads = kernel.bindings.iter().any(|binding| binding.index == binding::LOGITS.index);
-            !reads || access == Access::Scalar || access == in_fours
+            // What has no tensor has the same access everywhere.
+            let is_tensor = |what| [binding::LOGITS.what, binding::OUTPUT.what].contains(&what);
+            let tensors = kernel.bindings.iter().any(|binding| is_tensor(binding.what));
+            !tensors || access == Access::Scalar || access == in_fours
         };
         Self::of(KERNELS.iter().flat_map(|kernel| {
             let specialisations = (kernel.specialisations)(classes).into_iter();

@@ -112,6 +112,11 @@ impl BinaryCrossEntropy {
         Self { gradient, ..self }
     }
 
+    /// What labels must be below, and the one that is ignored.
+    pub(super) fn labels(&self, classes: u32) -> (u32, Option<i64>) {
+        (classes.max(2), self.ignore_index)
+    }
+
     fn check(&self, logits: &Logits) -> Result<(), Error> {
         let weights = [("class weights", &self.class_weights), ("pos weight", &self.pos_weight)];
         weights.into_iter().try_for_each(|(what, weights)| match weights {
@@ -310,8 +315,7 @@ impl BinaryCrossEntropy {
         targets: &[L],
         waiting: Waiting,
     ) -> Result<Loss, Error> {
-        let labels = (logits.classes().max(2), self.ignore_index);
-        let (logits, mut input, targets) = loss::with_labels(logits, data, targets, labels)?;
+        let (logits, mut input, targets) = loss::with_labels(logits, data, targets, self.labels(logits.classes()))?;
         self.run_against(gpu, (&logits, &mut input), targets, waiting).await
     }
 }

@@ -142,6 +142,11 @@ impl FocalLoss {
         self.dispatch_against(gpu, logits, (input, Against::Soft(targets)), buffers)
     }
 
+    /// What labels must be below, and the one that is ignored.
+    pub(super) fn labels(&self, classes: u32) -> (u32, Option<i64>) {
+        (classes, self.ignore_index)
+    }
+
     pub(super) fn dispatch_against(
         &self,
         gpu: &Gpu,
@@ -206,8 +211,7 @@ impl FocalLoss {
         targets: &[L],
         waiting: Waiting,
     ) -> Result<Loss, Error> {
-        let labels = (logits.classes(), self.ignore_index);
-        let (logits, mut input, targets) = loss::with_labels(logits, data, targets, labels)?;
+        let (logits, mut input, targets) = loss::with_labels(logits, data, targets, self.labels(logits.classes()))?;
         self.run_against(gpu, (&logits, &mut input), targets, waiting).await
     }
 

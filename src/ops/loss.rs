@@ -8,8 +8,8 @@ mod pixels;
 
 pub use against::Targets;
 pub(crate) use against::{Against, ignore_index_in_32_bits};
-pub(crate) use host_targets::{HostTargets, with_labels, with_soft_targets};
-pub(crate) use partials::{FINISH, PARTIALS, PartialSums, RECORD};
+pub(crate) use host_targets::{HostLabels, HostTargets, SoftTargets, with_labels, with_soft_targets};
+pub(crate) use partials::{FINISH, PARTIALS, PartialSums, RECORD, REDUCTION};
 pub(crate) use pixels::{Asked, Inputs, OfBand, Output, PixelLoss, dispatch, run};
 
 use wgpu::BufferBinding;
@@ -82,6 +82,8 @@ pub struct Loss {
     /// The losses of the regions, N × C, or those of N or C or 1 where they are taken together, of
     /// [`RegionLoss`](crate::RegionLoss).
     pub per_region: Option<Vec<f32>>,
+    /// The losses that were added up, before they are weighted, of a [`LossSum`](crate::LossSum).
+    pub per_term: Option<Vec<f32>>,
     /// The gradient of [`value`](Self::value) with respect to the logits, in their order, if it was asked for.
     pub gradient: Option<Vec<f32>>,
 }

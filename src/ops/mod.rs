@@ -11,6 +11,7 @@ pub(crate) mod focal_loss;
 pub(crate) mod inspect;
 pub(crate) mod interpolate;
 pub(crate) mod loss;
+pub(crate) mod loss_sum;
 pub(crate) mod multi_label;
 pub(crate) mod overlay;
 pub(crate) mod region_loss;

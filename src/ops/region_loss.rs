@@ -172,6 +172,11 @@ impl RegionLoss {
         u64::from(images) * u64::from(classes) * 4
     }
 
+    /// What labels must be below, and the one that is ignored.
+    pub(super) fn labels(&self, classes: u32) -> (u32, Option<i64>) {
+        (classes.max(2), self.ignore_index)
+    }
+
     fn check(&self) -> Result<(), Error> {
         let Overlap { of_predicted, of_truth, .. } = self.overlap;
         let numbers = [("smoothing", self.smoothing), ("alpha", of_predicted), ("beta", of_truth)];
@@ -256,8 +261,7 @@ impl RegionLoss {
         targets: &[L],
         waiting: Waiting,
     ) -> Result<Loss, Error> {
-        let labels = (logits.classes().max(2), self.ignore_index);
-        let (logits, mut input, targets) = loss::with_labels(logits, data, targets, labels)?;
+        let (logits, mut input, targets) = loss::with_labels(logits, data, targets, self.labels(logits.classes()))?;
         self.run_against(gpu, (&logits, &mut input), targets, waiting).await
     }
 

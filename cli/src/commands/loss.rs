@@ -4,6 +4,7 @@ use serde_json::json;
 
 mod focal;
 mod region;
+mod sum;
 
 use super::{number, open_gpu, print_result, tell_written};
 use crate::args::{Bce, Common, CrossEntropy, Loss, Reduction};
@@ -23,6 +24,7 @@ pub fn run(args: &Loss, common: &Common) -> Result<(), Error> {
         Loss::Jaccard(args) => region::jaccard(args, common),
         Loss::Tversky(args) => region::tversky(args, common),
         Loss::Focal(args) => focal::run(args, common),
+        Loss::Sum(args) => sum::run(args, common),
     }
 }
 
@@ -37,14 +39,7 @@ fn cross_entropy(args: &CrossEntropy, common: &Common) -> Result<(), Error> {
         return Err(Error::Usage(message));
     }
     check_shape(&input, &args.target, &targets)?;
-    let class_weights = args.class_weights.as_deref().map(read_vector).transpose()?;
-    let operator = seghead::CrossEntropy::new()
-        .ignore_index(args.ignore_index.or(Some(-100)))
-        .class_weights(class_weights)
-        .label_smoothing(args.label_smoothing)
-        .reduction(reduction(args.reduction))
-        .per_pixel(args.reduction == Reduction::None)
-        .gradient(args.grad.is_some());
+    let operator = cross_entropy_operator(args)?;
     let gpu = open_gpu(common)?;
     let logits = input.logits;
     let loss = match targets {
@@ -58,6 +53,27 @@ fn cross_entropy(args: &CrossEntropy, common: &Common) -> Result<(), Error> {
     report(common, progress, (outputs, &input.shape), (&loss, single), warnings)
 }
 
+fn cross_entropy_operator(args: &CrossEntropy) -> Result<seghead::CrossEntropy, Error> {
+    let class_weights = args.class_weights.as_deref().map(read_vector).transpose()?;
+    Ok(seghead::CrossEntropy::new()
+        .ignore_index(args.ignore_index.or(Some(-100)))
+        .class_weights(class_weights)
+        .label_smoothing(args.label_smoothing)
+        .reduction(reduction(args.reduction))
+        .per_pixel(args.reduction == Reduction::None)
+        .gradient(args.grad.is_some()))
+}
+
+fn bce_operator(args: &Bce) -> Result<seghead::BinaryCrossEntropy, Error> {
+    Ok(seghead::BinaryCrossEntropy::new()
+        .ignore_index(args.ignore_index.or(Some(-100)))
+        .class_weights(args.class_weights.as_deref().map(read_vector).transpose()?)
+        .pos_weight(args.pos_weight.as_deref().map(read_vector).transpose()?)
+        .reduction(reduction(args.reduction))
+        .per_element(args.reduction == Reduction::None)
+        .gradient(args.grad.is_some()))
+}
+
 fn bce(args: &Bce, common: &Common) -> Result<(), Error> {
     let outputs = Files { result: args.output.as_deref(), gradient: args.grad.as_deref() };
     outputs.check(&args.logits, &args.target)?;
@@ -69,13 +85,7 @@ fn bce(args: &Bce, common: &Common) -> Result<(), Error> {
         let message = format!("{}: expected labels for --ignore-index, found a tensor of floats", args.target);
         return Err(Error::Usage(message));
     }
-    let operator = seghead::BinaryCrossEntropy::new()
-        .ignore_index(args.ignore_index.or(Some(-100)))
-        .class_weights(args.class_weights.as_deref().map(read_vector).transpose()?)
-        .pos_weight(args.pos_weight.as_deref().map(read_vector).transpose()?)
-        .reduction(reduction(args.reduction))
-        .per_element(args.reduction == Reduction::None)
-        .gradient(args.grad.is_some());
+    let operator = bce_operator(args)?;
     let gpu = open_gpu(common)?;
     let logits = input.logits;
     let loss = match targets {
@@ -136,6 +146,9 @@ fn report(
     drop(progress);
     tell_written(common, &files.paths().collect::<Vec<_>>());
     let mut report = json!({ "pixels": loss.pixels, "ignored": loss.ignored, "warnings": warnings });
+    if let Some(terms) = &loss.per_term {
+        report["terms"] = terms.iter().map(|&term| number(term.into())).collect();
+    }
     let mut text = String::new();
     if single.is_none() {
         report["loss"] = number(loss.value.into());

@@ -31,7 +31,8 @@ pub(crate) static FINISH: Kernel = Kernel {
     specialisations: |_| vec![REDUCTION],
 };
 
-const REDUCTION: Specialisation = Specialisation::new(Access::Vec4, ElementType::F32, 0);
+/// How kernels of single invocations over records are specialised.
+pub(crate) const REDUCTION: Specialisation = Specialisation::new(Access::Vec4, ElementType::F32, 0);
 
 /// Groups of four pixels that an invocation sums up, `GROUPS` in `shaders/prelude/partials.wgsl`.
 const GROUPS: u32 = 4;

@@ -23,7 +23,7 @@ struct ClassSums {
 
 impl RegionLoss {
     /// The loss of logits as they lie on the host.
-    pub(super) async fn run_against(
+    pub(in crate::ops) async fn run_against(
         &self,
         gpu: &Gpu,
         (logits, input): (&Logits, &mut Input<'_>),
@@ -70,7 +70,7 @@ impl RegionLoss {
             gradient = Some(of_logits.values);
         }
         let (value, ignored) = ((sum / divisor) as f32, pixels - valid);
-        Ok(Loss { value, pixels, ignored, per_pixel: None, per_element: None, per_region, gradient })
+        Ok(Loss { value, pixels, ignored, per_pixel: None, per_element: None, per_region, per_term: None, gradient })
     }
 }
 

@@ -67,7 +67,7 @@ impl Sums<'_> {
 }
 
 impl RegionLoss {
-    pub(super) fn dispatch_against(
+    pub(in crate::ops) fn dispatch_against(
         &self,
         gpu: &Gpu,
         logits: &Logits,

@@ -17,6 +17,7 @@ mod focal_loss;
 mod gradients;
 mod inspect;
 mod interpolate;
+mod loss_sum;
 mod multi_label;
 mod overlay;
 mod region_loss;
@@ -60,6 +61,7 @@ fn cases() -> Cases {
         gradients::cases,
         inspect::cases,
         interpolate::cases,
+        loss_sum::cases,
         multi_label::cases,
         overlay::cases,
         region_loss::cases,

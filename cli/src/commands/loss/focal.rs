@@ -16,10 +16,7 @@ pub fn run(args: &Focal, common: &Common) -> Result<(), Error> {
     let mut input = Input::open(&args.logits, common)?;
     let targets = read_targets(&args.target)?;
     let logits = input.logits;
-    let binary = match args.activation {
-        Some(activation) => activation == FocalActivation::Sigmoid,
-        None => logits.classes() == 1,
-    };
+    let binary = is_binary(args, logits.classes());
     if binary && args.ignore_index.is_some() {
         return Err(Error::Usage("--ignore-index: expected --activation softmax, found sigmoid".to_owned()));
     }
@@ -28,13 +25,7 @@ pub fn run(args: &Focal, common: &Common) -> Result<(), Error> {
         return Err(Error::Usage(message));
     }
     check_shape(&input, &args.target, &targets)?;
-    let operator = seghead::FocalLoss::new()
-        .gamma(args.gamma)
-        .alpha(args.alpha)
-        .ignore_index(args.ignore_index.or(Some(-100)))
-        .reduction(reduction(args.reduction))
-        .single(args.reduction == Reduction::None)
-        .gradient(args.grad.is_some());
+    let operator = operator(args);
     let gpu = open_gpu(common)?;
     let loss = match targets {
         Targets::Labels(labels) if !binary => operator.run_blocking(&gpu, &logits, input.reader(), &labels.values),
@@ -52,4 +43,19 @@ pub fn run(args: &Focal, common: &Common) -> Result<(), Error> {
     let of_pixels = loss.per_pixel.as_deref().map(|losses| (&shape[..], losses));
     let single = of_pixels.or(loss.per_element.as_deref().map(|losses| (&input.shape[..], losses)));
     report(common, progress, (files, &input.shape), (&loss, single), warnings)
+}
+
+/// Whether the labels are independent.
+pub fn is_binary(args: &Focal, classes: u32) -> bool {
+    args.activation.map_or(classes == 1, |activation| activation == FocalActivation::Sigmoid)
+}
+
+pub fn operator(args: &Focal) -> seghead::FocalLoss {
+    seghead::FocalLoss::new()
+        .gamma(args.gamma)
+        .alpha(args.alpha)
+        .ignore_index(args.ignore_index.or(Some(-100)))
+        .reduction(reduction(args.reduction))
+        .single(args.reduction == Reduction::None)
+        .gradient(args.grad.is_some())
 }
