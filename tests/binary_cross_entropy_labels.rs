@@ -264,12 +264,17 @@ fn windows() {
         labels.iter_mut().step_by(7).for_each(|label| *label = 255);
         let operator =
             BinaryCrossEntropy::new().ignore_index(Some(255)).pos_weight(weights(&mut random, shape.classes()));
+        let found = dispatch(&small, &operator, &shape, &data, &Truth::Labels(&labels, LabelType::U32)).unwrap();
         let truth = Truth::Labels(&labels, LabelType::U32);
-        let found = dispatch(&small, &operator, &shape, &data, &truth).unwrap();
         let expected = dispatch(default_limits_gpu(), &operator, &shape, &data, &truth).unwrap();
         assert_eq!(bits(&found.losses), bits(&expected.losses), "{shape:?}");
         assert_eq!(bits(&found.gradient), bits(&expected.gradient), "{shape:?}");
         assert_eq!((found.record.valid, found.record.weight), (expected.record.valid, expected.record.weight));
         assert!((found.record.loss - expected.record.loss).abs() <= 1e-4 * expected.record.loss, "{shape:?}");
+        // A label that is no class has its place among all pixels.
+        let last = labels.len() - 2;
+        labels[last] = 254;
+        let found = dispatch(&small, &operator, &shape, &data, &Truth::Labels(&labels, LabelType::U32)).unwrap();
+        assert_eq!(found.record.first_invalid as usize, last, "{shape:?}");
     }
 }
