@@ -11,10 +11,10 @@
 // target is no class, those whose prediction is none, and the first pixel of either of these two kinds.
 //
 // `clear` makes the records those of images without pixels. `mark` writes for each pixel of both maps the class that it
-// is on the boundary of, plus 1, or 0. `count`: an invocation owns a group of four pixels of one of the two maps, and
-// mostly has nothing to do. Otherwise it looks for its classes in the other map, from its row outwards, row by row to
-// both sides, until all four have found theirs. Eight invocations in a row own groups below one another: adapters that
-// walk in step through eight lanes are then kept busy by boundaries of any direction.
+// is on the boundary of, plus 1, or 0; an invocation walks down eight groups of four pixels. `count`: an invocation owns
+// a group of one of the two maps, and mostly has nothing to do. Otherwise it looks for its classes in the other map, from
+// its row outwards, row by row to both sides, until all four have found theirs. Eight invocations in a row own groups
+// below one another: adapters that walk in step through eight lanes are then kept busy by boundaries of any direction.
 //
 // place: pixels from one row to the next (y), padding counted; out_place: words of a record (x), and the word that the
 // first record starts with (w).
@@ -23,7 +23,7 @@
 
 const NONE: u32 = 0xffffffffu;
 const LANE: vec4<u32> = vec4(0u, 1u, 2u, 3u);
-const NEIGHBOURS: u32 = 3u; // log₂ of how many invocations own groups below one another
+const NEIGHBOURS: u32 = 3u; // log₂ of how many groups below one another belong together
 
 // Words of a record behind its classes.
 const NO_TARGET: u32 = 0u;
@@ -46,8 +46,13 @@ fn clear(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_
   atomicStore(&records[record_of(image_of(workgroup)) + at], select(0u, NONE, at >= words - 2u));
 }
 
-// Four neighbours in a row of both maps: their classes plus 1, or 0 where they are void.
-struct Four {
+// Four neighbours in a row of both maps, and those beside them: their classes plus 1, or 0 where they are void.
+struct Row {
+  own: Pair,
+  beside: Pair, // the pixel before the four and the one behind them, 0, 0
+}
+
+struct Pair {
   predicted: vec4<u32>,
   expected: vec4<u32>,
   no_target: vec4<bool>, // neither a class nor ignored
@@ -56,30 +61,36 @@ struct Four {
 
 @compute @workgroup_size(WORKGROUP)
 fn mark(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  let group = invocation(workgroup, local);
-  let groups = group_count();
-  if group >= groups {
+  let block = invocation(workgroup, local);
+  let row_groups = params.grid.z;
+  let row_of_blocks = row_of(block);
+  let first = row_of_blocks << NEIGHBOURS;
+  if first >= params.rows {
     return;
   }
   let image = image_of(workgroup);
-  let row = row_of(group);
-  let column = column_of(group, row);
-  let own = four_at(image, row, column);
-  // Beyond the first row or column these wrap, which is beyond the last, too.
-  let left = four_at(image, row, column - 4u);
-  let right = four_at(image, row, column + 4u);
-  let above = four_at(image, row - 1u, column);
-  let below = four_at(image, row + 1u, column);
-  let predicted = boundary(own.predicted, left.predicted.w, right.predicted.x, above.predicted, below.predicted);
-  let expected = boundary(own.expected, left.expected.w, right.expected.x, above.expected, below.expected);
-  let at = image * 2u * groups + group;
-  marks_out[at] = pack_labels(predicted);
-  marks_out[at + groups] = pack_labels(expected);
-  if any(own.no_target | own.no_prediction) {
-    let record = record_of(image) + 4u * params.classes;
-    let pixel = row * params.row_pixels + column;
-    report(record + NO_TARGET, pixel, own.no_target);
-    report(record + NO_PREDICTION, pixel, own.no_prediction);
+  let groups = group_count();
+  let column = block - row_of_blocks * row_groups;
+  let record = record_of(image) + 4u * params.classes;
+  let end = min(first + (1u << NEIGHBOURS), params.rows);
+  // Above the first row of the image this wraps, which is beyond the last, too.
+  var above = row_at(image, first - 1u, column * 4u);
+  var here = row_at(image, first, column * 4u);
+  for (var row = first; row < end; row++) {
+    let below = row_at(image, row + 1u, column * 4u);
+    let at = image * 2u * groups + row * row_groups + column;
+    let beside = here.beside;
+    let predicted = boundary(here.own.predicted, beside.predicted, above.own.predicted, below.own.predicted);
+    let expected = boundary(here.own.expected, beside.expected, above.own.expected, below.own.expected);
+    marks_out[at] = pack_labels(predicted);
+    marks_out[at + groups] = pack_labels(expected);
+    if any(here.own.no_target | here.own.no_prediction) {
+      let pixel = row * params.row_pixels + column * 4u;
+      report(record + NO_TARGET, pixel, here.own.no_target);
+      report(record + NO_PREDICTION, pixel, here.own.no_prediction);
+    }
+    above = here;
+    here = below;
   }
 }
 
@@ -92,18 +103,44 @@ fn report(word: u32, pixel: u32, which: vec4<bool>) {
   }
 }
 
-fn four_at(image: u32, row: u32, column: u32) -> Four {
-  if row >= params.rows || column >= params.row_pixels {
-    return Four(vec4(0u), vec4(0u), vec4(false), vec4(false));
+// Rows that are packed start anywhere in a group: then two groups hold all that is wanted, else a third has the pixel
+// before the four.
+fn row_at(image: u32, row: u32, column: u32) -> Row {
+  if row >= params.rows {
+    let none = Pair(vec4(0u), vec4(0u), vec4(false), vec4(false));
+    return Row(none, none);
   }
   let pixel = map_at(image, 0u) * 4u + row * params.place.y + column;
-  let prediction = predictions_at(pixel);
-  let expected = targets_at(pixel);
+  let group = pixel >> 2u;
+  let skipped = pixel & 3u;
+  let before = select(group, max(group, 1u) - 1u, skipped == 0u);
+  let predictions_here = unpack_labels(predictions[group]);
+  let predictions_next = unpack_labels(predictions[group + 1u]);
+  let predictions_before = unpack_labels(predictions[before]);
+  let targets_here = unpack_target_labels(targets[group]);
+  let targets_next = unpack_target_labels(targets[group + 1u]);
+  let targets_before = unpack_target_labels(targets[before]);
+  let last = (skipped + 3u) & 3u;
+  let width = params.row_pixels;
+  let own = pair(
+    joined(predictions_here, predictions_next, skipped),
+    joined(targets_here, targets_next, skipped),
+    vec4(column) + LANE < vec4(width),
+  );
+  let beside = pair(
+    vec4(predictions_before[last], predictions_next[skipped], 0u, 0u),
+    vec4(targets_before[last], targets_next[skipped], 0u, 0u),
+    vec4(column != 0u, column + 4u < width, false, false),
+  );
+  return Row(own, beside);
+}
+
+fn pair(prediction: vec4<u32>, expected: vec4<u32>, inside: vec4<bool>) -> Pair {
   let ignored = vec4(params.has_ignore_index != 0u) & (expected == vec4(params.ignore_index));
-  let counted = (vec4(column) + LANE < vec4(params.row_pixels)) & !ignored;
+  let counted = inside & !ignored;
   let has_target = counted & (expected < vec4(params.classes));
   let has_prediction = has_target & (prediction < vec4(params.classes));
-  return Four(
+  return Pair(
     select(vec4(0u), prediction + 1u, has_prediction),
     select(vec4(0u), expected + 1u, has_target),
     counted & !has_target,
@@ -111,36 +148,16 @@ fn four_at(image: u32, row: u32, column: u32) -> Four {
   );
 }
 
-// The four labels from a pixel on. Rows that are packed start anywhere in a group.
-fn predictions_at(pixel: u32) -> vec4<u32> {
-  let group = pixel >> 2u;
-  let first = unpack_labels(predictions[group]);
-  let skipped = pixel & 3u;
-  if skipped == 0u {
-    return first;
-  }
-  return joined(first, unpack_labels(predictions[group + 1u]), skipped);
-}
-
-fn targets_at(pixel: u32) -> vec4<u32> {
-  let group = pixel >> 2u;
-  let first = unpack_target_labels(targets[group]);
-  let skipped = pixel & 3u;
-  if skipped == 0u {
-    return first;
-  }
-  return joined(first, unpack_target_labels(targets[group + 1u]), skipped);
-}
-
-// The four behind the first 1, 2 or 3 of eight.
+// The four behind the first `skipped` of eight.
 fn joined(first: vec4<u32>, second: vec4<u32>, skipped: u32) -> vec4<u32> {
-  let one_or_two = select(vec4(first.zw, second.xy), vec4(first.yzw, second.x), skipped == 1u);
-  return select(one_or_two, vec4(first.w, second.xyz), skipped == 3u);
+  let none_or_one = select(first, vec4(first.yzw, second.x), skipped == 1u);
+  let two_or_three = select(vec4(first.zw, second.xy), vec4(first.w, second.xyz), skipped == 3u);
+  return select(none_or_one, two_or_three, skipped >= 2u);
 }
 
-fn boundary(own: vec4<u32>, left: u32, right: u32, above: vec4<u32>, below: vec4<u32>) -> vec4<u32> {
-  let beside = differs(own, vec4(left, own.xyz)) | differs(own, vec4(own.yzw, right));
-  return select(vec4(0u), own, beside | differs(own, above) | differs(own, below));
+fn boundary(own: vec4<u32>, beside: vec4<u32>, above: vec4<u32>, below: vec4<u32>) -> vec4<u32> {
+  let left_or_right = differs(own, vec4(beside.x, own.xyz)) | differs(own, vec4(own.yzw, beside.y));
+  return select(vec4(0u), own, left_or_right | differs(own, above) | differs(own, below));
 }
 
 fn differs(own: vec4<u32>, neighbour: vec4<u32>) -> vec4<bool> {

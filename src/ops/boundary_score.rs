@@ -245,8 +245,9 @@ impl BoundaryScore {
         let boundaries = scratch(gpu, "boundaries", u64::from(images) * kept)?;
         let boundaries_in = Bound::whole(gpu, binding::BOUNDARIES_IN, &boundaries)?;
         let boundaries_out = Bound::whole(gpu, binding::BOUNDARIES_OUT, &boundaries)?;
-        // Two maps of whole blocks.
-        let counted = 2 * u64::from(map.height().next_multiple_of(BLOCK_ROWS)) * u64::from(row_groups);
+        // Whole blocks, of one map and of two.
+        let marked = map.height().div_ceil(BLOCK_ROWS) * row_groups;
+        let counted = 2 * u64::from(marked) * u64::from(BLOCK_ROWS);
         let counted = u32::try_from(counted).map_err(|_| Error::Limit {
             what: "groups of two maps",
             needed: counted,
@@ -262,7 +263,7 @@ impl BoundaryScore {
             let params = Params { map_offset: part.offset(), out_offset: image * words, ..common };
             let buffers = [predictions, targets_of_part, boundaries_out.clone(), records.clone()];
             let mark = (&MARK, specialise(label_type, targets.label_type));
-            dispatch.push(gpu, mark, params, &buffers, (groups, images))?;
+            dispatch.push(gpu, mark, params, &buffers, (marked, images))?;
             let count = (&COUNT, specialise(label_type, LabelType::U8));
             dispatch.push(gpu, count, params, &[records.clone(), boundaries_in.clone()], (counted, images))?;
         }

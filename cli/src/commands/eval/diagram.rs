@@ -27,6 +27,7 @@ pub const STYLE: &str = ".diagram { width: 100%; max-width: 30rem; height: auto;
 .diagram .perfect { stroke: var(--muted); stroke-dasharray: 4 3; }
 .bars { fill: var(--bar); }
 .gap { fill: var(--gap); fill-opacity: 0.35; stroke: var(--gap); }
+.accuracy { stroke: var(--bar); stroke-width: 3; }
 .legend { display: flex; flex-wrap: wrap; gap: 0.3rem 1.2rem; padding: 0; list-style: none; }
 .legend svg { width: 0.9rem; height: 0.9rem; margin-right: 0.4rem; vertical-align: -0.1rem; }
 ";
@@ -75,7 +76,10 @@ pub fn write_diagram(page: &mut String, table: &ReliabilityTable) -> std::fmt::R
 
 fn write_legend(page: &mut String) -> std::fmt::Result {
     let entries = [
-        ("<rect class=\"bars\" width=\"10\" height=\"10\"/>", "accuracy; below, share of the pixels"),
+        (
+            "<rect class=\"bars\" width=\"10\" height=\"10\"/>",
+            "accuracy, at the thick line; below, share of the pixels",
+        ),
         ("<rect class=\"gap\" width=\"10\" height=\"10\"/>", "gap to the mean confidence"),
         ("<path class=\"perfect\" d=\"M0 10L10 0\"/>", "as right as it is sure"),
     ];
@@ -132,10 +136,12 @@ fn write_bin(page: &mut String, table: &ReliabilityTable, i: u32, bin: &Reliabil
             "<rect class=\"{class}\" x=\"{x:.2}\" y=\"{y:.2}\" width=\"{width:.2}\" height=\"{height:.2}\"/>"
         )
     };
-    bar("bars", bottom, SIDE * accuracy)?;
-    bar("gap", bottom - SIDE * accuracy.min(confidence), SIDE * (accuracy - confidence).abs())?;
+    let low = accuracy.min(confidence);
+    bar("bars", bottom, SIDE * low)?;
+    bar("gap", bottom - SIDE * low, SIDE * (accuracy - confidence).abs())?;
     bar("bars", BELOW + COUNTS, COUNTS * share)?;
-    writeln!(page, "</g>")
+    let y = bottom - SIDE * accuracy;
+    writeln!(page, "<path class=\"accuracy\" d=\"M{x:.2} {y:.2}h{width:.2}\"/></g>")
 }
 
 fn write_numbers(page: &mut String, table: &ReliabilityTable) -> std::fmt::Result {

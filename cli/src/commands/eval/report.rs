@@ -66,7 +66,7 @@ impl<'a> Report<'a> {
         ];
         if let Some(boundaries) = &self.boundaries {
             scores.push(("mean boundary F1", boundaries.mean_f1(absent)));
-            scores.push(("the same, mean of the images", self.mean_image_boundary_f1()));
+            scores.push(("mean boundary F1 of the images", self.mean_image_boundary_f1()));
         }
         if let Some(table) = &self.reliability {
             scores.push(("expected calibration error", table.expected_calibration_error()));
