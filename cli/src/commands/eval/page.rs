@@ -33,7 +33,8 @@ table { border-collapse: collapse; }
 th, td { padding: 0.15rem 0.8rem 0.15rem 0; text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
 th { border-bottom: 1px solid var(--line); }
-.swatch { display: inline-block; width: 0.9rem; height: 0.9rem; margin-right: 0.5rem; vertical-align: -0.1rem; }
+.swatch { display: inline-block; width: 0.9rem; height: 0.9rem; margin-right: 0.5rem; vertical-align: -0.1rem;
+  box-shadow: 0 0 0 1px var(--line); }
 .bar { width: 14rem; background: var(--track); }
 .bar div { height: 0.9rem; background: var(--bar); }
 .scores { display: flex; flex-wrap: wrap; gap: 0.5rem 2.5rem; }
