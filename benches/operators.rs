@@ -12,8 +12,8 @@ use std::time::Instant;
 
 use seghead::wgpu::{self, BufferUsages};
 use seghead::{
-    Argmax, ConfusionMatrix, CrossEntropy, Dispatch, Gpu, GpuOptions, LabelType, Logits, Outputs, Segment, Sigmoid,
-    Softmax, Targets, TopK,
+    Argmax, BoundaryScore, ConfusionMatrix, CrossEntropy, Dispatch, Gpu, GpuOptions, LabelType, Logits, Outputs,
+    Segment, Sigmoid, Softmax, Targets, TopK,
 };
 
 const RUNS: usize = 15;
@@ -159,5 +159,15 @@ fn main() {
             let targets = Targets::new(targets.as_entire_buffer_binding(), LabelType::U8);
             operator.dispatch(gpu, &map, from, targets, records.as_entire_buffer_binding()).unwrap()
         });
+        for tolerance in [3, 10, 31] {
+            let operator = BoundaryScore::new(19, tolerance).ignore_index(Some(255));
+            let records = buffer(gpu, operator.bytes(&map));
+            let name = format!("boundary score within {tolerance}, {what} 19x1024x2048");
+            measure(gpu, &name, 2 * map.bytes(8), || {
+                let from = (predictions.as_entire_buffer_binding(), LabelType::U8);
+                let targets = Targets::new(targets.as_entire_buffer_binding(), LabelType::U8);
+                operator.dispatch(gpu, &map, from, targets, records.as_entire_buffer_binding()).unwrap()
+            });
+        }
     }
 }

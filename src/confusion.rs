@@ -33,6 +33,20 @@ pub enum Absent {
     One,
 }
 
+impl Absent {
+    /// The mean of the scores of classes; NaN where all are left out.
+    pub(crate) fn mean(self, scores: impl Iterator<Item = Option<f64>>) -> f64 {
+        let instead = match self {
+            Self::Skip => None,
+            Self::Zero => Some(0.0),
+            Self::One => Some(1.0),
+        };
+        let scores = scores.filter_map(|score| score.or(instead));
+        let (sum, count) = scores.fold((0.0, 0u32), |(sum, count), score| (sum + score, count + 1));
+        if count == 0 { f64::NAN } else { sum / f64::from(count) }
+    }
+}
+
 /// How many pixels of each class were taken for each class, C × C, and the scores that follow from that.
 ///
 /// Counts are integers of 64 bits: matrices of parts of a data set [`merge`](Self::merge) into exactly that of the whole,
@@ -251,14 +265,7 @@ impl Confusion {
     }
 
     fn mean(&self, absent: Absent, score: impl Fn(&Self, u32) -> Option<f64>) -> f64 {
-        let instead = match absent {
-            Absent::Skip => None,
-            Absent::Zero => Some(0.0),
-            Absent::One => Some(1.0),
-        };
-        let scores = (0..self.classes).filter_map(|class| score(self, class).or(instead));
-        let (sum, count) = scores.fold((0.0, 0u32), |(sum, count), score| (sum + score, count + 1));
-        if count == 0 { f64::NAN } else { sum / f64::from(count) }
+        absent.mean((0..self.classes).map(|class| score(self, class)))
     }
 }
 

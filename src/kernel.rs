@@ -123,6 +123,9 @@ pub(crate) mod binding {
     pub const TARGETS_IN: Binding = read(5, "target");
     pub const CALIBRATION_RECORDS: Binding = write(6, "calibration records");
     pub const BIN_EDGES: Binding = read(7, "edges of bins");
+    pub const BOUNDARIES_OUT: Binding = write(5, "boundaries");
+    pub const BOUNDARIES_IN: Binding = read(7, "boundaries");
+    pub const BOUNDARY_RECORDS: Binding = write(6, "boundary records");
 }
 
 /// Every kernel of the library.
@@ -130,6 +133,9 @@ pub(crate) static KERNELS: &[&Kernel] = &[
     &ops::argmax::ARGMAX,
     &ops::binary_cross_entropy::ELEMENTS,
     &ops::binary_cross_entropy::LABEL_ELEMENTS,
+    &ops::boundary_score::CLEAR,
+    &ops::boundary_score::MARK,
+    &ops::boundary_score::COUNT,
     &ops::calibration::CLEAR,
     &ops::calibration::COUNT,
     &ops::class_statistics::CLEAR,

@@ -2,6 +2,7 @@
 
 mod bands;
 mod blend;
+mod boundary;
 mod class_frequencies;
 mod confusion;
 mod dispatch;
@@ -24,6 +25,7 @@ mod temperature;
 mod window;
 
 pub use blend::Blend;
+pub use boundary::{BoundaryPixels, BoundaryTable};
 pub use class_frequencies::ClassFrequencies;
 pub use confusion::{Absent, Confusion};
 pub use dispatch::Dispatch;
@@ -36,6 +38,7 @@ pub use logits::{ElementType, Logits};
 pub use map::Map;
 pub use ops::argmax::Argmax;
 pub use ops::binary_cross_entropy::BinaryCrossEntropy;
+pub use ops::boundary_score::{BoundaryRecord, BoundaryScore};
 pub use ops::calibration::{Calibration, CalibrationRecord};
 pub use ops::class_statistics::{BoundingBox, ClassRecord, ClassStatistics};
 pub use ops::confusion_matrix::{ConfusionMatrix, ConfusionRecord};

@@ -19,8 +19,8 @@ use crate::inspection::{no_sums, tolerance};
 use crate::ops::inspect::{SAMPLE, sample_rectangle};
 use crate::ops::region_loss::Overlap;
 use crate::{
-    Activation, Axis, AxisSums, BoundingBox, ClassValues, Inspection, Logits, Map, Overlay, Reduction, RegionLoss,
-    Resize, Roughness, SoftMask,
+    Activation, Axis, AxisSums, BoundaryPixels, BoundingBox, ClassValues, Inspection, Logits, Map, Overlay, Reduction,
+    RegionLoss, Resize, Roughness, SoftMask,
 };
 
 /// Where class `c` of pixel `pixel`, counted over all images, lies in the data.
@@ -772,6 +772,97 @@ pub fn confusion_matrix(
         } else {
             found.counts[target as usize * classes as usize + prediction as usize] += 1;
         }
+    }
+    found
+}
+
+/// What [`boundary_score`] counts.
+///
+/// ```
+/// use seghead::reference::BoundaryTotals;
+/// assert_eq!(BoundaryTotals::default().first_invalid_target, None);
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BoundaryTotals {
+    /// The boundary pixels of every class.
+    pub classes: Vec<BoundaryPixels>,
+    /// Pixels whose target is neither the ignore index nor a class.
+    pub invalid_targets: u64,
+    /// Pixels whose target is a class, but whose prediction is none.
+    pub invalid_predictions: u64,
+    /// The first of the pixels whose target is no class.
+    pub first_invalid_target: Option<usize>,
+    /// The first of those whose prediction is none.
+    pub first_invalid_prediction: Option<usize>,
+}
+
+/// The boundary pixels of each of `classes` classes in two maps of one image with rows of `width` pixels, and how many
+/// of them have one of the same class in the other map no more than `tolerance` pixels away.
+///
+/// ```
+/// use seghead::reference;
+/// let (predictions, targets) = ([0, 0, 1, 1, 1], [0, 1, 1, 1, -1]);
+/// let found = reference::boundary_score(2, 1, Some(-1), 5, &predictions, &targets);
+/// assert_eq!((found.classes[1].predicted, found.classes[1].predicted_matched), (1, 1));
+/// let found = reference::boundary_score(2, 0, Some(-1), 5, &predictions, &targets);
+/// assert_eq!((found.classes[1].predicted, found.classes[1].predicted_matched), (1, 0));
+/// ```
+pub fn boundary_score(
+    classes: u32,
+    tolerance: u32,
+    ignore_index: Option<i64>,
+    width: usize,
+    predictions: &[u32],
+    targets: &[i64],
+) -> BoundaryTotals {
+    let mut found = BoundaryTotals { classes: vec![BoundaryPixels::default(); classes as usize], ..Default::default() };
+    let (mut predicted, mut expected) = (vec![None; targets.len()], vec![None; targets.len()]);
+    for (i, (&prediction, &target)) in predictions.iter().zip(targets).enumerate() {
+        if Some(target) == ignore_index {
+            continue;
+        }
+        if !(0..i64::from(classes)).contains(&target) {
+            found.invalid_targets += 1;
+            found.first_invalid_target.get_or_insert(i);
+            continue;
+        }
+        expected[i] = Some(target as u32);
+        if prediction < classes {
+            predicted[i] = Some(prediction);
+        } else {
+            found.invalid_predictions += 1;
+            found.first_invalid_prediction.get_or_insert(i);
+        }
+    }
+    let boundary = |map: &[Option<u32>]| -> Vec<(usize, usize, u32)> {
+        let rows: Vec<_> = map.chunks(width).collect();
+        let at = |row: usize, column: usize| *rows.get(row)?.get(column)?;
+        let places = (0..rows.len()).flat_map(|row| (0..width).map(move |column| (row, column)));
+        let on_it = |(row, column): (usize, usize)| {
+            let own = at(row, column)?;
+            // Before the first one these wrap, which is beyond the last, too.
+            let (up, left) = (row.wrapping_sub(1), column.wrapping_sub(1));
+            let neighbours = [at(up, column), at(row + 1, column), at(row, left), at(row, column + 1)];
+            neighbours.into_iter().flatten().any(|class| class != own).then_some((row, column, own))
+        };
+        places.filter_map(on_it).collect()
+    };
+    let (predicted, expected) = (boundary(&predicted), boundary(&expected));
+    let is_near = |&(row, column, class): &(usize, usize, u32), others: &[(usize, usize, u32)]| {
+        others.iter().any(|&(other_row, other_column, other)| {
+            let (y, x) = (row.abs_diff(other_row) as u64, column.abs_diff(other_column) as u64);
+            other == class && x * x + y * y <= u64::from(tolerance) * u64::from(tolerance)
+        })
+    };
+    for pixel in &predicted {
+        let counts = &mut found.classes[pixel.2 as usize];
+        counts.predicted += 1;
+        counts.predicted_matched += u64::from(is_near(pixel, &expected));
+    }
+    for pixel in &expected {
+        let counts = &mut found.classes[pixel.2 as usize];
+        counts.expected += 1;
+        counts.expected_matched += u64::from(is_near(pixel, &predicted));
     }
     found
 }

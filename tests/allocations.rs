@@ -13,9 +13,9 @@ use std::cell::Cell;
 use common::*;
 use seghead::wgpu::{self, BufferUsages, ComputePass, TextureFormat, TextureUsages};
 use seghead::{
-    Argmax, Axis, BinaryCrossEntropy, Calibration, ClassStatistics, ConfusionMatrix, CrossEntropy, Dispatch, FocalLoss,
-    Gpu, Inspect, Interpolate, LabelType, Logits, LossBuffers, LossSum, MaskFormat, MultiLabel, Outputs, Overlay,
-    Palette, RegionLoss, Segment, Sigmoid, SoftMask, Softmax, Targets, TemporalSmoothing, TopK,
+    Argmax, Axis, BinaryCrossEntropy, BoundaryScore, Calibration, ClassStatistics, ConfusionMatrix, CrossEntropy,
+    Dispatch, FocalLoss, Gpu, Inspect, Interpolate, LabelType, Logits, LossBuffers, LossSum, MaskFormat, MultiLabel,
+    Outputs, Overlay, Palette, RegionLoss, Segment, Sigmoid, SoftMask, Softmax, Targets, TemporalSmoothing, TopK,
 };
 
 /// The system's allocator, counting the calls of each thread.
@@ -119,6 +119,7 @@ fn dispatches(gpu: &Gpu) -> Vec<(String, Dispatch)> {
         let labels = || Targets::new(targets.as_entire_buffer_binding(), LabelType::U8);
         let predictions = || (to(0), LabelType::U8);
         push("confusion", ConfusionMatrix::new(classes).dispatch(gpu, &map, predictions(), labels(), to(2)));
+        push("boundaries", BoundaryScore::new(classes, 3).dispatch(gpu, &map, predictions(), labels(), to(2)));
         push("calibration", Calibration::new().dispatch(gpu, &map, predictions(), to(1), labels(), to(2)));
         let buffers = || LossBuffers::new(to(0)).gradient(to(1));
         push("dice", RegionLoss::dice().dispatch(gpu, &logits, from(), labels(), buffers()));

@@ -525,3 +525,55 @@ fn misuse() {
     refused(run(operator, [&labels, &large, &targets, &large], [u8s; 2]), &same("confidence"));
     refused(run(operator, [&labels, &wide, &large, &large], [u8s; 2]), &same("target"));
 }
+
+/// Labels that 8 bits hold and others, targets that are no class and such that are ignored, in parts on a device of small
+/// bindings.
+#[test]
+fn labels_on_the_host() {
+    let small = wgpu::Limits {
+        max_storage_buffer_binding_size: 16384,
+        max_uniform_buffer_binding_size: 16384,
+        ..wgpu::Limits::defaults()
+    };
+    let mut random = Random::new(11);
+    for gpu in [wgpu::Limits::defaults(), small].map(watched_gpu) {
+        for (pixels, classes) in [(0, 3), (1, 3), (7, 254), (9_001, 21), (5_000, 255), (5_000, 1000)] {
+            for (bins, ignored) in [(15, None), (10, Some(-1i64)), (1, Some(255)), (100, Some(2))] {
+                let labels: Vec<u32> = (0..pixels).map(|_| random.below(classes)).collect();
+                let confidence: Vec<f32> =
+                    (0..pixels).map(|i| [random.below(101) as f32 / 100.0, f32::NAN][i % 97 / 96]).collect();
+                let target = |label: &u32| match random.below(8) {
+                    0 => [-5i64, 255, 254, 1 << 40][random.below(4) as usize],
+                    1 => ignored.unwrap_or(0),
+                    2 => random.below(classes).into(),
+                    _ => (*label).into(),
+                };
+                let targets: Vec<i64> = labels.iter().map(target).collect();
+                let operator = Calibration::new().bins(bins).ignore_index(ignored);
+                let found = operator.run_blocking(&gpu, &labels, &confidence, &targets).unwrap();
+                // 32 bits for the twin: what is no class becomes what no label is.
+                let code = |&target: &i64| match Some(target) == ignored {
+                    true => u32::MAX,
+                    false => u32::try_from(target).unwrap_or(u32::MAX - 1),
+                };
+                let codes: Vec<u32> = targets.iter().map(code).collect();
+                let mut expected =
+                    reference::calibration(bins, &confidence, &labels, &codes, ignored.map(|_| u32::MAX));
+                let nan = expected.pop().unwrap();
+                assert_eq!(found.nan(), nan.pixels, "{pixels}, {classes}, {bins}, {ignored:?}");
+                for (found, expected) in found.bins().iter().zip(&expected) {
+                    assert_eq!((found.pixels, found.right), (expected.pixels, expected.right), "{pixels}, {ignored:?}");
+                    let sum = found.confidence_sum as f64 / f64::from(1 << 24);
+                    assert!((sum - expected.confidence_sum).abs() <= expected.pixels as f64 / f64::from(1 << 25));
+                }
+            }
+        }
+        let refused = |labels: &[i64], confidence: &[f32], expected: &str| {
+            let error = Calibration::new().run_blocking(&gpu, labels, confidence, &[0i64; 2]).unwrap_err();
+            assert_eq!(error.to_string(), expected);
+        };
+        refused(&[0; 3], &[0.0; 2], "labels: expected 2 elements, found 3");
+        refused(&[0; 2], &[0.0; 3], "confidence: expected 2 elements, found 3");
+        refused(&[0, -1], &[0.0; 2], "prediction[1]: expected a class below 4294967294, found label -1");
+    }
+}

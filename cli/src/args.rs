@@ -559,6 +559,20 @@ pub struct Eval {
     /// What a class adds to a mean where its score is 0 / 0, as the IoU of one that neither occurs nor is predicted
     #[arg(long, default_value = "skip")]
     pub absent: Absent,
+    /// Count how often the network is right when it is so sure, in B equal bins of confidence, 15 if there is no number:
+    /// the expected calibration error. With --report this is done anyway
+    #[arg(
+        long,
+        value_name = "B",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "15",
+        value_parser = clap::value_parser!(u32).range(1..=65536),
+    )]
+    pub calibration: Option<u32>,
+    /// Score the boundaries of the classes too, which may be PX pixels from where they should be, 0 to 255
+    #[arg(long, value_name = "PX", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(0..=255))]
+    pub boundary: Option<u32>,
     /// Write the confusion matrix, a row for each target: uint64 .npy, or a .png picture of the shares of the rows; may be
     /// given several times
     #[arg(long, value_name = "F")]
@@ -566,7 +580,7 @@ pub struct Eval {
     /// Write the scores of every image
     #[arg(long, value_name = "F")]
     pub csv: Option<String>,
-    /// Write a page with the scores, the confusion matrix and the worst images, index.html, to this folder; it needs no
+    /// Write a page with the scores, the reliability diagram, the confusion matrix and the worst images, index.html, to this folder; it needs no
     /// other file. Photos of the same names and sizes, beside the logits or the labels, are shown under the classes
     #[arg(long, value_name = "DIR")]
     pub report: Option<String>,
@@ -583,7 +597,7 @@ pub struct Eval {
         long,
         value_name = "F",
         num_args = 1..,
-        conflicts_with_all = ["logits", "labels", "ignore_index", "resize", "shard"],
+        conflicts_with_all = ["logits", "labels", "ignore_index", "resize", "calibration", "boundary", "shard"],
     )]
     pub merge: Vec<String>,
 }

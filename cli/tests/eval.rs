@@ -82,22 +82,123 @@ fn shards_merge_into_the_whole() {
     let folder = data_set();
     labels(&folder, "t/image3.npy", "(4, 5)", &[7; 20]);
     labels(&folder, "t/lonely.npy", "(1, 1)", &[0]);
-    let whole_arguments =
-        ["eval", "p", "t", "--ignore-index", "255", "--json", "--save-state", "all", "--csv", "all.csv"];
-    let whole = seghead(&folder, &whole_arguments);
-    let found = report(&whole, 1);
-    assert_eq!((found["images"].as_u64(), found["problems"].as_array().unwrap().len()), (Some(6), 2));
-    for shard in 1..=3 {
-        let (which, state) = (format!("{shard}/3"), format!("s{shard}"));
-        let arguments = ["eval", "p", "t", "--ignore-index", "255", "--shard", &which, "--save-state", &state, "-q"];
-        assert!(matches!(seghead(&folder, &arguments).status.code(), Some(0 | 1)));
+    let options: [&[&str]; 4] = [&[], &["--boundary", "1"], &["--calibration"], &["--boundary=2", "--calibration=7"]];
+    for options in options {
+        let arguments = [&["eval", "p", "t", "--ignore-index", "255"], options].concat();
+        let outputs = ["--json", "--save-state", "all", "--csv", "all.csv"];
+        let whole = seghead(&folder, &[&arguments[..], &outputs].concat());
+        let found = report(&whole, 1);
+        assert_eq!((found["images"].as_u64(), found["problems"].as_array().unwrap().len()), (Some(6), 2));
+        for (key, option) in [("expected_calibration_error", "--calibration"), ("mean_boundary_f1", "--boundary")] {
+            assert_eq!(found[key].is_number(), options.iter().any(|given| given.starts_with(option)), "{options:?}");
+        }
+        for shard in 1..=3 {
+            let (which, state) = (format!("{shard}/3"), format!("s{shard}"));
+            let arguments = [&arguments[..], &["--shard", &which, "--save-state", &state, "-q"]].concat();
+            assert!(matches!(seghead(&folder, &arguments).status.code(), Some(0 | 1)));
+        }
+        let arguments =
+            ["eval", "--merge", "s2", "s3", "s1", "--json", "--save-state", "merged", "--csv", "merged.csv"];
+        let merged = seghead(&folder, &arguments);
+        assert_eq!(merged.status.code(), Some(1));
+        assert_eq!(String::from_utf8(merged.stdout).unwrap(), String::from_utf8(whole.stdout).unwrap());
+        for (a, b) in [("all", "merged"), ("all.csv", "merged.csv")] {
+            assert_eq!(fs::read(folder.path().join(a)).unwrap(), fs::read(folder.path().join(b)).unwrap());
+        }
     }
-    let arguments = ["eval", "--merge", "s2", "s3", "s1", "--json", "--save-state", "merged", "--csv", "merged.csv"];
-    let merged = seghead(&folder, &arguments);
-    assert_eq!(merged.status.code(), Some(1));
-    assert_eq!(String::from_utf8(merged.stdout).unwrap(), String::from_utf8(whole.stdout).unwrap());
-    for (a, b) in [("all", "merged"), ("all.csv", "merged.csv")] {
-        assert_eq!(fs::read(folder.path().join(a)).unwrap(), fs::read(folder.path().join(b)).unwrap());
+}
+
+/// Boundaries and confidences of pixels in a row, and the same scores but for them as without.
+#[test]
+fn boundaries_and_confidences_by_hand() {
+    let folder = folder(&["p", "t"]);
+    // Predictions 0 0 1 1 2 2, targets 0 1 1 1 9 2: where 9 is void there is no boundary.
+    let one_hot = [9.0, 9.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 9.0, 9.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 9.0, 9.0];
+    floats(&folder, "p/a.npy", "(3, 1, 6)", &one_hot);
+    labels(&folder, "t/a.npy", "(1, 6)", &[0, 1, 1, 1, 9, 2]);
+    let arguments = ["eval", "p", "t", "--ignore-index", "9", "--json"];
+    let plain = json(&run(&folder, &arguments));
+    let with = |options: &[&str]| json(&run(&folder, &[&arguments[..], options].concat()));
+    for (pixels, f1) in [("0", 0.0), ("1", 1.0), ("255", 1.0)] {
+        let mut found = with(&["--boundary", pixels, "--csv", "c"]);
+        assert_eq!(found["boundary_tolerance"], pixels.parse::<u32>().unwrap());
+        for key in ["mean_boundary_f1", "mean_image_boundary_f1"] {
+            assert_eq!(found[key], f1, "{pixels}");
+        }
+        for class in 0..2 {
+            let class = &found["classes"][class];
+            for key in ["boundary_f1", "boundary_precision", "boundary_recall"] {
+                assert_eq!(class[key], f1, "{pixels}");
+            }
+        }
+        assert!(found["classes"][2]["boundary_f1"].is_null());
+        let csv = fs::read_to_string(folder.path().join("c")).unwrap();
+        assert!(csv.lines().next().unwrap().ends_with(",mean_boundary_f1"), "{csv}");
+        assert!(csv.lines().nth(1).unwrap().ends_with(&format!(",{f1}")), "{csv}");
+        let report = found.as_object_mut().unwrap();
+        report.retain(|key, _| !key.contains("boundary"));
+        for class in report["classes"].as_array_mut().unwrap() {
+            class.as_object_mut().unwrap().retain(|key, _| !key.contains("boundary"));
+        }
+        assert_eq!(found, plain);
+    }
+    let confidence = 1.0 / (1.0 + 2.0 * (-9f64).exp());
+    for (options, bins) in [("--calibration", 15), ("--calibration=2", 2)] {
+        let mut found = with(&[options]);
+        for key in ["expected_calibration_error", "maximum_calibration_error"] {
+            assert!((found[key].as_f64().unwrap() - (confidence - 0.8)).abs() < 1e-6, "{found}");
+        }
+        assert!((found["mean_confidence"].as_f64().unwrap() - confidence).abs() < 1e-6);
+        let reliability = found["reliability"].as_array().unwrap();
+        assert_eq!((reliability.len(), &reliability[bins - 1]["pixels"]), (bins, &5.into()));
+        assert_eq!((&reliability[bins - 1]["accuracy"], &reliability[bins - 1]["up_to"]), (&0.8.into(), &1.0.into()));
+        assert!(reliability[0]["accuracy"].is_null());
+        let new = ["calibration_error", "confidence", "reliability"];
+        found.as_object_mut().unwrap().retain(|key, _| !new.iter().any(|part| key.contains(part)));
+        assert_eq!(found, plain);
+    }
+    let text =
+        String::from_utf8(run(&folder, &[&arguments[..5], &["--boundary", "1", "--calibration"]].concat()).stdout);
+    let text = text.unwrap();
+    assert!(text.contains("precision  boundary F1  ") && text.contains("\nexpected calibration error 0.19"), "{text}");
+    assert!(text.contains("boundaries within 1 px; mean boundary F1 of the images 1.0000"), "{text}");
+    assert!(text.contains("\n0.9333-1.0000   0.9998    0.8000  -0.1998             5\n"), "{text}");
+}
+
+#[test]
+fn states_of_other_settings() {
+    let folder = data_set();
+    let save = |state: &str, options: &[&str]| {
+        let arguments = ["eval", "p", "t", "--ignore-index", "255", "--save-state", state];
+        run(&folder, &[&arguments[..], options].concat());
+    };
+    save("plain", &[]);
+    save("fifteen", &["--calibration"]);
+    save("ten", &["--calibration=10"]);
+    save("near", &["--boundary", "3"]);
+    save("far", &["--boundary", "4"]);
+    // What was written before there were any of these.
+    let text = fs::read_to_string(folder.path().join("plain")).unwrap();
+    assert!(!text.contains("bins") && !text.contains("bound"), "{text}");
+    let refused = |a: &str, b: &str, what: &str| {
+        refused(&folder, &["eval", "--merge", a, b], 2, &[&format!("{b}: {what}")], 7);
+    };
+    refused("plain", "fifteen", "bins of confidence: expected none, found 15");
+    refused("fifteen", "plain", "bins of confidence: expected 15, found none");
+    refused("fifteen", "ten", "bins of confidence: expected 15, found 10");
+    refused("near", "far", "pixels of tolerance for boundaries: expected 3, found 4");
+    refused("near", "plain", "pixels of tolerance for boundaries: expected 3, found none");
+    for (state, from, to, what) in [
+        ("fifteen", "\"bins\":[[", "\"bins\":[[99,1,1,1],[", "images"),
+        ("fifteen", "\"calibration_bins\":15", "\"calibration_bins\":0", "calibration_bins"),
+        ("near", "\"boundary_tolerance\":3", "\"boundary_tolerance\":-3", "boundary_tolerance"),
+        ("near", "\"boundaries\":[[0,", "\"boundaries\":[[0,1,2,1,1],[0,", "images"),
+    ] {
+        let text = fs::read_to_string(folder.path().join(state)).unwrap();
+        assert!(text.contains(from), "{text}");
+        fs::write(folder.path().join("bad"), text.replacen(from, to, 1)).unwrap();
+        let expected = format!("expected a state, found one with no sound \"{what}\"");
+        common::refused(&folder, &["eval", "--merge", "bad"], 2, &[&expected], 8);
     }
 }
 
@@ -170,6 +271,9 @@ fn what_is_wrong_is_left_out_and_told() {
     {
         assert!(problems[i].starts_with(text), "{}", problems[i]);
     }
+    let options = ["--ignore-index", "255", "--json", "--classes", "names", "--calibration", "--boundary", "3"];
+    let with = report(&bad(&[&["eval", "p", "t"], &options[..]].concat()), 1);
+    assert_eq!(with["problems"], found["problems"]);
     found["problems"] = good["problems"].clone();
     assert_eq!(found, good);
     let text =
@@ -191,9 +295,20 @@ fn a_page() {
     assert_eq!(page.matches("src=\"data:image/png;base64,iVBOR").count(), 1 + 3 * 7);
     assert_eq!(page.matches("src=").count(), 1 + 3 * 7);
     assert!(!page.contains("http") && page.contains("background: #800000"));
+    // Of its own accord it has the diagram.
+    assert!(
+        page.contains("<title id=\"diagram-title\">Reliability diagram") && page.contains("calibration error</div>")
+    );
+    assert!(!page.contains("boundary F1"));
     run(&folder, &["eval", "--merge", "state", "--report", "new/page"]);
     let merged = fs::read_to_string(folder.path().join("new/page/index.html")).unwrap();
     assert_eq!((merged.matches("src=").count(), merged.matches("<h3>").count()), (1, 7));
+    let diagram = |page: &str| page.split("<h2>").find(|part| part.starts_with("Reliability")).unwrap().to_owned();
+    assert_eq!(diagram(&merged), diagram(&page));
+    run(&folder, &[&arguments[..7], &["--report", "new/page", "--calibration=101", "--boundary", "2"]].concat());
+    let page = fs::read_to_string(folder.path().join("new/page/index.html")).unwrap();
+    assert!(page.contains("<th>boundary F1") && page.contains("More than 100 bins are not drawn"));
+    assert!(page.contains("boundaries within 2 px") && !page.contains("<svg"));
 }
 
 #[test]
@@ -209,6 +324,14 @@ fn refused_before_anything_is_read() {
     refused(&["eval", "none", "none"], &["none: expected logits and labels of the same names"]);
     refused(&["eval", "p", "t", "--merge", "state"], &["--merge"]);
     refused(&["eval", "p", "t", "--shard", "4/3"], &["I in 1..=N"]);
+    for pixels in ["256", "-1", "1.5", "x", ""] {
+        refused(&["eval", "p", "t", "--boundary", pixels], &["--boundary <PX>"]);
+    }
+    for bins in ["0", "65537", "-1", ""] {
+        refused(&["eval", "p", "t", &format!("--calibration={bins}")], &["--calibration[=<B>]"]);
+    }
+    refused(&["eval", "--merge", "state", "--boundary", "3"], &["--boundary"]);
+    refused(&["eval", "--merge", "state", "--calibration"], &["--calibration"]);
     refused(&["eval", "p", "t", "--confusion", "x.jpg"], &["x.jpg: expected a file name that ends in .npy or .png"]);
     refused(&["eval", "--merge", "state"], &["state: expected what --save-state writes"]);
     refused(&["eval", "--merge", "two"], &["two: expected what --save-state writes, found no JSON"]);

@@ -39,10 +39,14 @@ def main() -> int:
     parser.add_argument("--ignore-index")
     parser.add_argument("--resize")
     parser.add_argument("--layout")
+    parser.add_argument("--boundary")
+    parser.add_argument("--calibration", nargs="?", const="15")
     parser.add_argument("--shards", type=int, default=0, help="how many tasks; by default one for each processor")
     parser.add_argument("--seghead", default="seghead", help="the command, on every machine")
     args, of_merge = parser.parse_known_args()
-    given = {"--ignore-index": args.ignore_index, "--resize": args.resize, "--layout": args.layout}
+    # What is counted is the shards' business; what is made of it, the merge's.
+    of_counts = ["ignore_index", "resize", "layout", "boundary", "calibration"]
+    given = {"--" + name.replace("_", "-"): getattr(args, name) for name in of_counts}
     of_shards = [f"{option}={value}" for option, value in given.items() if value is not None]
 
     ray.init(log_to_driver=False, include_dashboard=False)

@@ -63,6 +63,7 @@ struct Params {
   gamma: f32,          // of a focal loss; so is alpha, which is negative for none
   alpha: f32,
   weight: f32,         // of one loss of a sum
+  reach: u32,          // how far from a boundary pixel another may be, in pixels
 }
 
 // In storage, not uniform: a uniform that bounds a loop makes lavapipe recompile at every dispatch.

@@ -68,7 +68,7 @@ pub(crate) struct Params {
     pub gamma: f32,
     pub alpha: f32,
     pub weight: f32,
-    pub unused: u32,
+    pub reach: u32,
 }
 
 impl Params {

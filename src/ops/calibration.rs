@@ -2,10 +2,13 @@ use wgpu::BufferBinding;
 
 use super::class_statistics::{Part, STRETCH, parts};
 use crate::dispatch::{Bound, constants};
+use crate::host::Waiting;
 use crate::kernel::{Access, Kernel, Params, Specialisation, binding};
 use crate::map::MapPart;
 use crate::reliability::edge;
 use crate::{Dispatch, ElementType, Error, Gpu, LabelType, Map, ReliabilityBin, ReliabilityTable, Targets};
+
+mod host;
 
 const SOURCE: &str = include_str!("../../shaders/calibration.wgsl");
 
@@ -264,6 +267,49 @@ impl Calibration {
         }
         let nan = sums.pop().unwrap_or_default();
         ReliabilityTable::from_bins(sums, nan.pixels)
+    }
+
+    /// The table of `labels` of `confidence` against `targets`, labels of any integer type, all of as many pixels in any
+    /// geometry. Somebody else polls the device, as for [`Readback`](crate::Readback).
+    ///
+    /// ```
+    /// use seghead::{Calibration, Gpu, GpuOptions};
+    /// let gpu = Gpu::headless_blocking(&GpuOptions::default())?;
+    /// let calibration = Calibration::new().bins(2).ignore_index(Some(-1));
+    /// let table = calibration.run_blocking(&gpu, &[0u8, 1, 1], &[0.5, 0.75, 1.0], &[1, 1, -1])?;
+    /// assert_eq!((table.pixels(), table.accuracy()), (2, Some(0.5)));
+    /// assert_eq!(table.expected_calibration_error(), 0.5 * 0.5 + 0.5 * 0.25);
+    /// # Ok::<(), seghead::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Length`] for slices that are not as long as one another; [`Error::Prediction`] for a label that is
+    /// negative or beyond 32 bits; [`Error::Empty`], [`Error::Limit`] for a number of bins out of range; what the device
+    /// reports otherwise.
+    pub async fn run<L: Copy + Into<i64>, T: Copy + Into<i64>>(
+        &self,
+        gpu: &Gpu,
+        labels: &[L],
+        confidence: &[f32],
+        targets: &[T],
+    ) -> Result<ReliabilityTable, Error> {
+        self.run_with(gpu, labels, confidence, targets, Waiting::Async).await
+    }
+
+    /// [`run`](Self::run) that waits for the device itself.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run).
+    pub fn run_blocking<L: Copy + Into<i64>, T: Copy + Into<i64>>(
+        &self,
+        gpu: &Gpu,
+        labels: &[L],
+        confidence: &[f32],
+        targets: &[T],
+    ) -> Result<ReliabilityTable, Error> {
+        pollster::block_on(self.run_with(gpu, labels, confidence, targets, Waiting::Block))
     }
 }
 

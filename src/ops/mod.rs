@@ -3,6 +3,7 @@
 
 pub(crate) mod argmax;
 pub(crate) mod binary_cross_entropy;
+pub(crate) mod boundary_score;
 pub(crate) mod calibration;
 pub(crate) mod class_statistics;
 pub(crate) mod confusion_matrix;
@@ -10,6 +11,7 @@ pub(crate) mod cross_entropy;
 pub(crate) mod focal_loss;
 pub(crate) mod inspect;
 pub(crate) mod interpolate;
+pub(crate) mod label_codes;
 pub(crate) mod loss;
 pub(crate) mod loss_sum;
 pub(crate) mod multi_label;

@@ -1,10 +1,11 @@
 //! The one-shot functions: from labels, or from logits and labels, on the host to their confusion matrix.
 
-use wgpu::{Buffer, BufferUsages};
+use wgpu::BufferUsages;
 
 use super::ConfusionMatrix;
 use crate::bands::{self, BAND_BYTES, Band};
 use crate::host::{self, Bands, Sizes, Slot, Waiting, check_length, checked, create_buffer, numbers};
+use crate::ops::label_codes::Codes;
 use crate::ops::segment::HostParts;
 use crate::{Confusion, Dispatch, Error, Gpu, Input, LabelType, Logits, Map, Outputs, Readback, Segment, Targets};
 
@@ -17,7 +18,7 @@ impl ConfusionMatrix {
         waiting: Waiting,
     ) -> Result<Confusion, Error> {
         check_length("predictions", targets.len() as u64, predictions.len() as u64)?;
-        let codes = Codes::new(self);
+        let codes = Codes::new(self.classes);
         // A part is a map of a single row.
         let most = (BAND_BYTES.min(bands::binding_limit(gpu)) * 8 / u64::from(codes.label_type.bits())) as usize;
         let most = (most - most % 4).min(predictions.len().max(1));
@@ -35,7 +36,7 @@ impl ConfusionMatrix {
             let submit = || {
                 codes.write(gpu, &predictions_buffer, &map, predictions, None);
                 codes.write(gpu, &targets_buffer, &map, targets, self.ignore_index);
-                let dispatch = codes.operator(self).dispatch(
+                let dispatch = self.ignore_index(codes.ignore_index(self.ignore_index)).dispatch(
                     gpu,
                     &map,
                     (predictions_buffer.as_entire_buffer_binding(), codes.label_type),
@@ -84,7 +85,7 @@ impl ConfusionMatrix {
             return Err(Error::Classes { what: "logits", expected: self.classes, found: logits.classes() });
         }
         check_length("targets", segment.map(&logits)?.pixels() as u64, targets.len() as u64)?;
-        let (codes, labels) = (Codes::new(self), segment.label_type_for(&logits));
+        let (codes, labels) = (Codes::new(self.classes), segment.label_type_for(&logits));
         let bits = labels.bits().max(codes.label_type.bits());
         let parts = HostParts::new(gpu, segment, &logits, (bits.into(), self.words().saturating_mul(4)))?;
         let most = |bytes: &dyn Fn(&Map) -> u64| parts.parts.iter().map(|part| bytes(&part.map)).max().unwrap_or(0);
@@ -128,7 +129,7 @@ impl<T: Copy + Into<i64>> Bands for Counts<'_, T> {
         self.codes.write(gpu, &slot.uploads[0], map, of_part, self.operator.ignore_index);
         let outputs = Outputs::labels(labels.clone());
         let mut dispatch = self.parts.dispatch(gpu, i, slot.logits.as_entire_buffer_binding(), &outputs)?;
-        let operator = self.codes.operator(self.operator);
+        let operator = self.operator.ignore_index(self.codes.ignore_index(self.operator.ignore_index));
         let targets = Targets::new(targets, self.codes.label_type);
         let records = slot.outputs[0].as_entire_buffer_binding();
         operator.push(gpu, &mut dispatch, map, (labels, self.labels), targets, records)?;
@@ -147,66 +148,4 @@ impl<T: Copy + Into<i64>> Bands for Counts<'_, T> {
         }
         Ok(())
     }
-}
-
-/// Labels of any integer type, written for the GPU: classes as they are, all ones for the ignore index, and one less for
-/// everything else, which the kernel finds.
-#[derive(Clone, Copy)]
-struct Codes {
-    classes: u32,
-    label_type: LabelType,
-}
-
-impl Codes {
-    fn new(operator: &ConfusionMatrix) -> Self {
-        let label_type = if operator.classes <= 254 { LabelType::U8 } else { LabelType::U32 };
-        Self { classes: operator.classes, label_type }
-    }
-
-    /// The operator for labels that were written like this.
-    fn operator(&self, operator: &ConfusionMatrix) -> ConfusionMatrix {
-        let ones: u32 = match self.label_type {
-            LabelType::U8 => u8::MAX.into(),
-            LabelType::U32 => u32::MAX,
-        };
-        operator.ignore_index(operator.ignore_index.map(|_| ones.into()))
-    }
-
-    /// The code, in the lowest bits.
-    fn of(&self, label: i64, ignored: Option<i64>) -> u32 {
-        if Some(label) == ignored {
-            return u32::MAX;
-        }
-        match u32::try_from(label) {
-            Ok(class) if class < self.classes => class,
-            _ => u32::MAX - 1,
-        }
-    }
-
-    /// Writes the labels of all pixels of `map`.
-    fn write<L: Copy + Into<i64>>(&self, gpu: &Gpu, buffer: &Buffer, map: &Map, labels: &[L], ignored: Option<i64>) {
-        let codes = labels.iter().map(|&label| self.of(label.into(), ignored));
-        match self.label_type {
-            LabelType::U8 => {
-                let padded = pad(map, codes.map(|code| code as u8));
-                gpu.queue().write_buffer(buffer, 0, &padded);
-            }
-            LabelType::U32 => {
-                let padded = pad(map, codes);
-                gpu.queue().write_buffer(buffer, 0, bytemuck::cast_slice(&padded));
-            }
-        }
-    }
-}
-
-/// Values of all pixels with the padding of `map`.
-fn pad<T: Copy + Default>(map: &Map, mut values: impl Iterator<Item = T>) -> Vec<T> {
-    let (width, height) = (map.width() as usize, map.height() as usize);
-    let mut padded = vec![T::default(); map.images() as usize * map.image_stride() as usize];
-    for image in padded.chunks_exact_mut(map.image_stride() as usize) {
-        for row in image.chunks_mut(map.row_stride() as usize).take(height) {
-            row[..width].iter_mut().zip(&mut values).for_each(|(padded, value)| *padded = value);
-        }
-    }
-    padded
 }

@@ -7,6 +7,7 @@
 mod argmax;
 mod bench;
 mod binary_cross_entropy;
+mod boundary_score;
 mod calibration;
 mod class_statistics;
 mod confusion_matrix;
@@ -53,6 +54,7 @@ fn cases() -> Cases {
     let operators = [
         argmax::cases,
         binary_cross_entropy::cases,
+        boundary_score::cases,
         calibration::cases,
         class_statistics::cases,
         confusion_matrix::cases,

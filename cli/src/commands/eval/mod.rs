@@ -4,6 +4,8 @@
 //! are in memory, and of logits that are large only what the GPU is given. What is wrong with a file leaves out its image
 //! and is reported at the end; what is wrong with the device ends the command.
 
+mod counts;
+mod diagram;
 mod page;
 mod pairs;
 mod report;
@@ -14,12 +16,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::sync::mpsc::{SyncSender, sync_channel};
 
-use seghead::{ConfusionMatrix, Gpu, Segment};
+use seghead::{Gpu, Segment};
 use serde_json::Value;
 
+use self::counts::Counts;
 use self::pairs::Pair;
 use self::report::Report;
-use self::tally::{Counts, Problem, Reason, Settings, Tally};
+use self::tally::{Problem, Reason, Settings, Tally};
 use self::worst::Worst;
 use super::{open_gpu, print_result, tell_written};
 use crate::args::{Common, Eval};
@@ -34,6 +37,9 @@ use crate::progress::Progress;
 
 /// Logits of up to so many bytes are read ahead; larger ones go from their file to the GPU part by part.
 const READ_AHEAD: u64 = 64 << 20;
+
+/// Bins of confidence that a report has, where there is no number.
+const DEFAULT_BINS: u32 = 15;
 
 pub fn run(args: &Eval, common: &Common) -> Result<(), Error> {
     let names = args.classes.as_deref().map(read_names).transpose()?;
@@ -57,7 +63,7 @@ pub fn run(args: &Eval, common: &Common) -> Result<(), Error> {
     };
     let confusion = tally.confusion()?;
     colours.check(confusion.classes())?;
-    let report = Report::new(&tally, &confusion, args.absent.into());
+    let report = Report::new(&tally, &confusion, args.absent.into())?;
     let mut outputs = Outputs::new();
     for path in &args.confusion {
         write_confusion(&mut outputs, path, &confusion, |class| report.name(class))?;
@@ -170,7 +176,10 @@ fn evaluate(
     };
     let resize =
         clap::ValueEnum::to_possible_value(&args.resize).map_or(String::new(), |value| value.get_name().to_owned());
-    let mut tally = Tally::new(Settings { classes, names, ignore_index: args.ignore_index, resize });
+    let calibration = args.calibration.or(args.report.as_ref().map(|_| DEFAULT_BINS));
+    let settings =
+        Settings { classes, names, ignore_index: args.ignore_index, resize, calibration, boundary: args.boundary };
+    let mut tally = Tally::new(settings);
     let (which, of) = args.shard.unwrap_or((1, 1));
     let mut pairs = Vec::new();
     for pair in found.into_values().skip(which as usize - 1).step_by(of as usize) {
@@ -202,7 +211,7 @@ fn count(args: &Eval, common: &Common, pairs: Vec<Pair>, tally: &mut Tally) -> R
         scope.spawn(move || read_all(pairs, common, &sender));
         // Dropped with the scope's closure, even where it ends early: then the thread ends too.
         for (pair, read) in receiver {
-            let counted = read.and_then(|read| count_pair(args, &gpu, tally.settings.classes, &pair, read));
+            let counted = read.and_then(|read| count_pair(args, &gpu, &tally.settings, &pair, read));
             match counted {
                 Ok(counts) => drop(tally.images.insert(pair.name, counts)),
                 Err(error) => drop(tally.problems.insert(problem(&pair, error)?)),
@@ -248,7 +257,7 @@ fn read_all(pairs: Vec<Pair>, common: &Common, sender: &SyncSender<(Pair, Result
     }
 }
 
-fn count_pair(args: &Eval, gpu: &Gpu, classes: u32, pair: &Pair, read: Read) -> Result<Counts, Fault> {
+fn count_pair(args: &Eval, gpu: &Gpu, settings: &Settings, pair: &Pair, read: Read) -> Result<Counts, Fault> {
     let (mut input, labels) = read;
     let logits = input.logits;
     let (images, height, width) = match *labels.shape {
@@ -262,12 +271,10 @@ fn count_pair(args: &Eval, gpu: &Gpu, classes: u32, pair: &Pair, read: Read) -> 
         return Err(Fault::labels(Error::Usage(message)));
     }
     // A size beyond 32 bits is beyond the limit of the pixels too.
-    let size = |size: usize| u32::try_from(size).unwrap_or(u32::MAX);
-    let segment = Segment::new(size(height), size(width)).resize(args.resize.into());
-    let operator = ConfusionMatrix::new(classes).ignore_index(args.ignore_index);
-    let found = operator.run_logits_blocking(gpu, &logits, input.reader(), &segment, &labels.values);
-    match found {
-        Ok(confusion) => Ok(Counts::new(&confusion)),
+    let size = [height, width].map(|size| u32::try_from(size).unwrap_or(u32::MAX));
+    let segment = Segment::new(size[0], size[1]).resize(args.resize.into());
+    match Counts::of_pair(gpu, settings, (&logits, input.reader()), (&segment, size), &labels.values) {
+        Ok(counts) => Ok(counts),
         Err(error @ seghead::Error::Label { label, .. }) => {
             let message = format!("{error}; --ignore-index {label} leaves such pixels out");
             Err(Fault::labels(Error::Usage(message)))

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use seghead::Confusion;
 
+use super::diagram;
 use super::report::Report;
 use super::worst::Worst;
 use crate::files::confusion::draw;
@@ -16,32 +17,45 @@ const HEAD: &str = "<!DOCTYPE html>
 <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">
 <title>Evaluation</title>
 <style>
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem; color: #202020; }
+";
+
+const STYLE: &str = ":root { color-scheme: light dark; --paper: #fff; --ink: #202020; --muted: #707070; --line: #b0b0b0;
+  --track: #e8e8e8; --bar: #31688e; --gap: #c4320a; }
+@media (prefers-color-scheme: dark) {
+  :root { --paper: #181a1b; --ink: #e4e2df; --muted: #a0a0a0; --line: #4c4f52; --track: #303336; --bar: #5a9fca;
+    --gap: #ff8a65; }
+}
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem; color: var(--ink);
+  background: var(--paper); }
 h2 { margin-top: 2.5rem; }
+.wide { overflow-x: auto; }
 table { border-collapse: collapse; }
-th, td { padding: 0.15rem 0.8rem 0.15rem 0; text-align: right; font-variant-numeric: tabular-nums; }
+th, td { padding: 0.15rem 0.8rem 0.15rem 0; text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
-th { border-bottom: 1px solid #b0b0b0; }
-.swatch { display: inline-block; width: 0.9rem; height: 0.9rem; margin-right: 0.5rem; vertical-align: -0.1rem; }
-.bar { width: 16rem; background: #e8e8e8; }
-.bar div { height: 0.9rem; background: #31688e; }
+th { border-bottom: 1px solid var(--line); }
+.swatch { display: inline-block; width: 0.9rem; height: 0.9rem; margin-right: 0.5rem; vertical-align: -0.1rem;
+  box-shadow: 0 0 0 1px var(--line); }
+.bar { width: 14rem; background: var(--track); }
+.bar div { height: 0.9rem; background: var(--bar); }
 .scores { display: flex; flex-wrap: wrap; gap: 0.5rem 2.5rem; }
 .scores b { display: block; font-size: 1.6rem; }
 .pictures { display: flex; flex-wrap: wrap; gap: 0.5rem; }
 figure { margin: 0; flex: 1 1 20rem; max-width: 32rem; }
 img { max-width: 100%; }
 .pictures img { width: 100%; }
-</style>
-<h1>Evaluation</h1>
+@media (max-width: 40rem) { .bar { width: 5rem; } }
 ";
 
-/// The page: scores, the classes from the best down, the confusion matrix, the worst images, and what was left out.
+/// The page: scores, the classes from the best down, the reliability diagram, the confusion matrix, the worst images, and what was left out.
 pub fn page(report: &Report<'_>, confusion: &Confusion, colours: &Colours, worst: &[Worst]) -> std::io::Result<String> {
-    let mut page = HEAD.to_owned();
+    let mut page = format!("{HEAD}{STYLE}{}</style>\n<h1>Evaluation</h1>\n", diagram::STYLE);
     let problems = report.problems();
     // Writing into a string cannot fail.
     let _ = write_scores(&mut page, report);
     let _ = write_classes(&mut page, report, confusion, colours);
+    if let Some(table) = report.reliability() {
+        let _ = diagram::write_diagram(&mut page, table);
+    }
     page += "<h2>Confusion matrix</h2>\n<p>In percent of the pixels of a row.</p>\n";
     let _ =
         writeln!(page, "<img src=\"{}\" alt=\"confusion matrix\">", uri(&draw(confusion, |class| report.name(class)))?);
@@ -87,7 +101,10 @@ fn write_classes(page: &mut String, report: &Report<'_>, confusion: &Confusion, 
     let mut classes: Vec<_> = (0..confusion.classes()).collect();
     let iou = |class: u32| confusion.iou(class).unwrap_or(-1.0);
     classes.sort_by(|&a, &b| iou(b).total_cmp(&iou(a)));
-    writeln!(page, "<h2>Classes</h2>\n<table>\n<tr><th>class<th>IoU<th><th>Dice<th>accuracy<th>precision<th>pixels")?;
+    write!(page, "<h2>Classes</h2>\n<div class=\"wide\">\n<table>\n")?;
+    write!(page, "<tr><th>class<th>IoU<th><th>Dice<th>accuracy<th>precision")?;
+    let boundary = if report.boundary(0).is_some() { "<th>boundary F1" } else { "" };
+    writeln!(page, "{boundary}<th>pixels")?;
     for class in classes {
         let value = |value: Option<f64>| score(value.unwrap_or(f64::NAN));
         let width = 100.0 * confusion.iou(class).unwrap_or(0.0);
@@ -97,9 +114,12 @@ fn write_classes(page: &mut String, report: &Report<'_>, confusion: &Confusion, 
         write!(page, "<td><div class=\"bar\"><div style=\"width: {width:.2}%\"></div></div>")?;
         let others = [confusion.dice(class), confusion.recall(class), confusion.precision(class)];
         others.into_iter().try_for_each(|other| write!(page, "<td>{}", value(other)))?;
+        if let Some(boundary) = report.boundary(class) {
+            write!(page, "<td>{}", value(boundary.f1()))?;
+        }
         writeln!(page, "<td>{}", confusion.pixels(class))?;
     }
-    writeln!(page, "</table>")
+    writeln!(page, "</table>\n</div>")
 }
 
 fn score(value: f64) -> String {

@@ -3,11 +3,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use seghead::Confusion;
+use seghead::{BoundaryTable, Confusion, ReliabilityTable};
 use serde_json::{Map, Value, json};
+
+use super::counts::Counts;
 
 /// The version of the format of a state.
 const VERSION: u64 = 1;
+
+// What only some states have.
+const CALIBRATION: &str = "calibration_bins";
+const BOUNDARY: &str = "boundary_tolerance";
 
 /// What was counted, and what could not be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,13 +33,10 @@ pub struct Settings {
     pub ignore_index: Option<i64>,
     /// The convention that logits were resized with.
     pub resize: String,
-}
-
-/// The confusion matrix of an image: target, prediction and pixels where there are any.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    cells: Vec<(u32, u32, u64)>,
-    ignored: u64,
+    /// The number of bins of confidence, if confidences were counted.
+    pub calibration: Option<u32>,
+    /// How many pixels a boundary may be off, if boundaries were scored.
+    pub boundary: Option<u32>,
 }
 
 /// A file that was left out.
@@ -55,23 +58,6 @@ pub enum Reason {
     Unpaired,
 }
 
-impl Counts {
-    pub fn new(confusion: &Confusion) -> Self {
-        let classes = confusion.classes();
-        let places = (0..classes).flat_map(|target| (0..classes).map(move |prediction| (target, prediction)));
-        let cells = places.zip(confusion.counts()).filter(|&(_, &pixels)| pixels > 0);
-        let cells = cells.map(|((target, prediction), &pixels)| (target, prediction, pixels)).collect();
-        Self { cells, ignored: confusion.ignored() }
-    }
-
-    /// Adds the pixels to `sum`.
-    pub fn add_to(&self, sum: &mut Confusion) -> Result<(), seghead::Error> {
-        let ignored = Confusion::new(sum.classes()).with_ignored(self.ignored)?;
-        self.cells.iter().try_for_each(|&(target, prediction, pixels)| sum.add(target, prediction, pixels))?;
-        sum.merge(&ignored)
-    }
-}
-
 impl Tally {
     pub fn new(settings: Settings) -> Self {
         Self { settings, images: BTreeMap::new(), problems: BTreeSet::new() }
@@ -82,6 +68,22 @@ impl Tally {
         let mut sum = Confusion::new(self.settings.classes);
         self.images.values().try_for_each(|image| image.add_to(&mut sum))?;
         Ok(sum)
+    }
+
+    /// The reliability table of all images, if confidences were counted.
+    pub fn reliability(&self) -> Result<Option<ReliabilityTable>, seghead::Error> {
+        let Some(bins) = self.settings.calibration else { return Ok(None) };
+        let mut sum = ReliabilityTable::new(bins)?;
+        self.images.values().try_for_each(|image| sum.add(&image.reliability(bins)?))?;
+        Ok(Some(sum))
+    }
+
+    /// The boundary pixels of all images, if boundaries were scored.
+    pub fn boundaries(&self) -> Result<Option<BoundaryTable>, seghead::Error> {
+        let classes = self.settings.classes;
+        let mut sum = BoundaryTable::new(classes);
+        self.images.values().try_for_each(|image| sum.add(&image.boundaries(classes)))?;
+        Ok(self.settings.boundary.map(|_| sum))
     }
 
     /// Adds the tally of another part of the data set; or says what of it does not fit.
@@ -118,15 +120,15 @@ impl Tally {
     /// The state, as a file has it.
     pub fn to_json(&self) -> Value {
         let image = |(name, counts): (&String, &Counts)| {
-            let cells: Vec<_> =
-                counts.cells.iter().map(|&(target, prediction, pixels)| json!([target, prediction, pixels])).collect();
-            json!({ "name": name, "ignored": counts.ignored, "counts": cells })
+            let mut image = counts.to_json(&self.settings);
+            image.insert("name".to_owned(), json!(name));
+            Value::Object(image)
         };
         let problem = |problem: &Problem| {
             let unpaired = problem.reason == Reason::Unpaired;
             json!({ "name": problem.name, "file": problem.file, "unpaired": unpaired, "problem": problem.text })
         };
-        json!({
+        let mut state = json!({
             "seghead_eval": VERSION,
             "classes": self.settings.classes,
             "names": self.settings.names,
@@ -134,7 +136,14 @@ impl Tally {
             "resize": self.settings.resize,
             "images": self.images.iter().map(image).collect::<Vec<_>>(),
             "problems": self.problems.iter().map(problem).collect::<Vec<_>>(),
-        })
+        });
+        let Settings { calibration, boundary, .. } = self.settings;
+        for (key, number) in [(CALIBRATION, calibration), (BOUNDARY, boundary)] {
+            if let Some(number) = number {
+                state[key] = json!(number);
+            }
+        }
+        state
     }
 
     /// From what a file has; or what was expected of it.
@@ -155,8 +164,17 @@ impl Tally {
             Some(_) => Some(field(state, "ignore_index", Value::as_i64)?),
         };
         let resize = field(state, "resize", text)?;
-        let mut tally = Self::new(Settings { classes, names, ignore_index, resize });
-        for (name, counts) in list(state, "images", |image| image_of(image, classes))? {
+        let number = |key: &str, range: std::ops::RangeInclusive<u32>| match state.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(_) => {
+                field(state, key, |value| u32::try_from(value.as_u64()?).ok().filter(|n| range.contains(n))).map(Some)
+            }
+        };
+        let (calibration, boundary) = (number(CALIBRATION, 1..=65536)?, number(BOUNDARY, 0..=255)?);
+        let settings = Settings { classes, names, ignore_index, resize, calibration, boundary };
+        let mut tally = Self::new(settings);
+        let image = |image: &Value| Some((text(image.get("name")?)?, Counts::from_json(image, &tally.settings)?));
+        for (name, counts) in list(state, "images", image)? {
             if tally.images.insert(name.clone(), counts).is_some() {
                 return Err(format!("expected every image once, found {name:?} twice"));
             }
@@ -164,6 +182,8 @@ impl Tally {
         tally.problems = list(state, "problems", problem_of)?.into_iter().collect();
         // So that nothing is left to go wrong later.
         tally.confusion().map_err(|error| error.to_string())?;
+        tally.reliability().map_err(|error| error.to_string())?;
+        tally.boundaries().map_err(|error| error.to_string())?;
         Ok(tally)
     }
 }
@@ -174,13 +194,16 @@ impl Settings {
         if self.classes != other.classes {
             return Err(format!("expected {} classes, found {}", self.classes, other.classes));
         }
-        if self.ignore_index != other.ignore_index {
-            let word = |index: Option<i64>| index.map_or("none".to_owned(), |index| index.to_string());
-            return Err(format!(
-                "expected ignore index {}, found {}",
-                word(self.ignore_index),
-                word(other.ignore_index)
-            ));
+        let numbers = [
+            ("ignore index", self.ignore_index, other.ignore_index),
+            ("bins of confidence", self.calibration.map(i64::from), other.calibration.map(i64::from)),
+            ("pixels of tolerance for boundaries", self.boundary.map(i64::from), other.boundary.map(i64::from)),
+        ];
+        for (what, expected, found) in numbers {
+            if expected != found {
+                let word = |number: Option<i64>| number.map_or("none".to_owned(), |number| number.to_string());
+                return Err(format!("{what}: expected {}, found {}", word(expected), word(found)));
+            }
         }
         if self.resize != other.resize {
             return Err(format!("expected logits that were resized {}, found {}", self.resize, other.resize));
@@ -202,16 +225,6 @@ fn field<T>(state: &Map<String, Value>, key: &str, read: impl Fn(&Value) -> Opti
 
 fn list<T>(state: &Map<String, Value>, key: &str, read: impl Fn(&Value) -> Option<T>) -> Result<Vec<T>, String> {
     field(state, key, |value| value.as_array()?.iter().map(&read).collect())
-}
-
-fn image_of(image: &Value, classes: u32) -> Option<(String, Counts)> {
-    let cell = |cell: &Value| {
-        let [target, prediction, pixels] = cell.as_array()?.as_slice() else { return None };
-        let class = |value: &Value| u32::try_from(value.as_u64()?).ok().filter(|&class| class < classes);
-        Some((class(target)?, class(prediction)?, pixels.as_u64()?))
-    };
-    let cells = image.get("counts")?.as_array()?.iter().map(cell).collect::<Option<_>>()?;
-    Some((text(image.get("name")?)?, Counts { cells, ignored: image.get("ignored")?.as_u64()? }))
 }
 
 fn problem_of(problem: &Value) -> Option<Problem> {
