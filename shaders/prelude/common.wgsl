@@ -62,6 +62,8 @@ struct Params {
   of_truth: f32,
   gamma: f32,          // of a focal loss; so is alpha, which is negative for none
   alpha: f32,
+  first_row: u32,      // the source row that a gradient starts with
+  own_row: u32,        // the row of the result, in what is bound, that is counted from; those before are another part's
 }
 
 // In storage, not uniform: a uniform that bounds a loop makes lavapipe recompile at every dispatch.

@@ -67,7 +67,8 @@ pub(crate) struct Params {
     pub of_truth: f32,
     pub gamma: f32,
     pub alpha: f32,
-    pub unused: [u32; 2],
+    pub first_row: u32,
+    pub own_row: u32,
 }
 
 impl Params {

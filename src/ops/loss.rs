@@ -5,10 +5,12 @@ mod partials;
 mod targets;
 
 pub(crate) use host::{HostLoss, Results, run};
-pub(crate) use partials::{FINISH, PARTIALS, PartialSums, RECORD, partials_of_image, total_weight};
+pub(crate) use partials::{FAN, FINISH, NONE, PARTIALS, PartialSums, RECORD, partials_of_image, total_weight};
 pub(crate) use targets::{SoftTargets, ignore_index_in_32_bits};
 
 use wgpu::{Buffer, BufferBinding};
+
+use crate::Confusion;
 
 /// What a kernel of a loss writes beside its partial sums.
 pub(crate) enum Written<'a> {
@@ -87,6 +89,9 @@ pub struct Loss {
     /// The losses of the regions, N × C, or those of N or C or 1 where they are taken together, of
     /// [`RegionLoss`](crate::RegionLoss).
     pub per_region: Option<Vec<f32>>,
+    /// How many pixels of each class were predicted to be of each class, if
+    /// [`UpsampledCrossEntropy`](crate::UpsampledCrossEntropy) was asked for it.
+    pub confusion: Option<Confusion>,
     /// The gradient of [`value`](Self::value) with respect to the logits, in their order, if it was asked for.
     pub gradient: Option<Vec<f32>>,
 }

@@ -188,25 +188,13 @@ impl Codes {
         let codes = labels.iter().map(|&label| self.of(label.into(), ignored));
         match self.label_type {
             LabelType::U8 => {
-                let padded = pad(map, codes.map(|code| code as u8));
+                let padded = map.pad(codes.map(|code| code as u8));
                 gpu.queue().write_buffer(buffer, 0, &padded);
             }
             LabelType::U32 => {
-                let padded = pad(map, codes);
+                let padded = map.pad(codes);
                 gpu.queue().write_buffer(buffer, 0, bytemuck::cast_slice(&padded));
             }
         }
     }
-}
-
-/// Values of all pixels with the padding of `map`.
-fn pad<T: Copy + Default>(map: &Map, mut values: impl Iterator<Item = T>) -> Vec<T> {
-    let (width, height) = (map.width() as usize, map.height() as usize);
-    let mut padded = vec![T::default(); map.images() as usize * map.image_stride() as usize];
-    for image in padded.chunks_exact_mut(map.image_stride() as usize) {
-        for row in image.chunks_mut(map.row_stride() as usize).take(height) {
-            row[..width].iter_mut().zip(&mut values).for_each(|(padded, value)| *padded = value);
-        }
-    }
-    padded
 }

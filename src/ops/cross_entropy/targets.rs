@@ -67,23 +67,17 @@ impl<'a, L: Copy + Into<i64>> HostLabels<'a, L> {
         }
     }
 
-    fn write(&self, gpu: &Gpu, buffer: &Buffer, map: &Map, targets: &[L]) {
-        let (pixels, stride) = (map.pixels() / map.images() as usize, map.image_stride() as usize);
+    /// The type of the codes.
+    pub fn label_type(&self) -> LabelType {
+        self.label_type
+    }
+
+    /// Writes the codes of the pixels of `map`, the first of which is `first` among all targets.
+    pub fn write(&self, gpu: &Gpu, buffer: &Buffer, map: &Map, first: usize) {
+        let codes = self.targets[first..first + map.pixels()].iter().map(|&label| self.code(label.into()));
         match self.label_type {
-            LabelType::U8 => {
-                let mut codes = vec![0u8; stride * map.images() as usize];
-                for (padded, image) in codes.chunks_exact_mut(stride).zip(targets.chunks_exact(pixels)) {
-                    padded.iter_mut().zip(image).for_each(|(code, &label)| *code = self.code(label.into()) as u8);
-                }
-                gpu.queue().write_buffer(buffer, 0, &codes);
-            }
-            LabelType::U32 => {
-                let mut codes = vec![0u32; stride * map.images() as usize];
-                for (padded, image) in codes.chunks_exact_mut(stride).zip(targets.chunks_exact(pixels)) {
-                    padded.iter_mut().zip(image).for_each(|(code, &label)| *code = self.code(label.into()));
-                }
-                gpu.queue().write_buffer(buffer, 0, bytemuck::cast_slice(&codes));
-            }
+            LabelType::U8 => gpu.queue().write_buffer(buffer, 0, &map.pad(codes.map(|code| code as u8))),
+            LabelType::U32 => gpu.queue().write_buffer(buffer, 0, bytemuck::cast_slice(&map.pad(codes))),
         }
     }
 }
@@ -107,7 +101,7 @@ impl<L: Copy + Into<i64>> HostTargets for HostLabels<'_, L> {
     ) -> Result<Against<'b>, Error> {
         let first = band.position(whole);
         let buffer = &slot.uploads[0];
-        self.write(gpu, buffer, &band.shape(whole)?.map(), &self.targets[first..first + band.pixels()]);
+        self.write(gpu, buffer, &band.shape(whole)?.map(), first);
         Ok(Against::Labels(Targets::new(buffer.as_entire_buffer_binding(), self.label_type)))
     }
 

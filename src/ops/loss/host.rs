@@ -83,7 +83,7 @@ pub(crate) async fn run(
     };
     let pixels = logits.map().pixels() as u64;
     let (value, ignored) = (value as f32, pixels - valid);
-    Ok(Loss { value, pixels, ignored, per_pixel: None, per_element: None, per_region: None, gradient })
+    Ok(Loss { value, pixels, ignored, per_pixel: None, per_element: None, per_region: None, confusion: None, gradient })
 }
 
 /// The one-shot function on its way. The GPU sums up some neighbouring partial sums, and these sums are added here, in

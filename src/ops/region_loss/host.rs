@@ -68,7 +68,7 @@ impl RegionLoss {
             gradient = Some(of_logits.values);
         }
         let (value, ignored) = ((sum / divisor) as f32, pixels - valid);
-        Ok(Loss { value, pixels, ignored, per_pixel: None, per_element: None, per_region, gradient })
+        Ok(Loss { value, pixels, ignored, per_pixel: None, per_element: None, per_region, confusion: None, gradient })
     }
 }
 
