@@ -283,14 +283,16 @@ fn upscale(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocatio
     weights += w;
     plane += stride;
   }
-  // What follows is compiled once for all rows.
-  var walks = array<Walk, 4>(walk0, walk1, walk2, walk3);
+  // What follows is compiled once for all rows: drivers unroll a loop that indexes an array.
   for (var k = 0u; k < min(params.out_height - row, 4u); k++) {
-    var walk = walks[k];
+    var walk = walk0;
     if largest >= NOT_FINITE {
       walk = exact_walk(base, row + k, column, targets_at(image, row + k, column));
     }
     tally = add_row(tally, image, row + k, column, walk, weights);
+    walk0 = walk1;
+    walk1 = walk2;
+    walk2 = walk3;
   }
   finish(tally, image, block);
 }

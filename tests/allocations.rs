@@ -123,6 +123,10 @@ fn dispatches(gpu: &Gpu) -> Vec<(String, Dispatch)> {
         let buffers = || LossBuffers::new(to(0)).gradient(to(1));
         push("dice", RegionLoss::dice().dispatch(gpu, &logits, from(), labels(), buffers()));
         push("focal", FocalLoss::new().dispatch(gpu, &logits, from(), labels(), buffers()));
+        for (height, width) in [(27, 31), (5, 7)] {
+            let operator = CrossEntropy::new().upsampled(height, width);
+            push("upsampled", operator.dispatch(gpu, &logits, from(), labels(), buffers(), Some(to(2))));
+        }
         push("gradient", CrossEntropy::new().dispatch_gradient(gpu, &logits, from(), labels(), to(0), to(1)));
         let image = Logits::chw(classes, 9, 13).unwrap();
         let [photo, picture] = [TextureUsages::TEXTURE_BINDING, TextureUsages::STORAGE_BINDING]

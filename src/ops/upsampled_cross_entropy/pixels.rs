@@ -258,7 +258,7 @@ impl UpsampledCrossEntropy {
         let invocations = whole.classes().div_ceil(CHUNK) * rows.div_ceil(lanes) * whole.width();
         let statistics = statistics.with_binding(binding::STATISTICS_IN);
         let buffers = [input, output, targets, weights, statistics, total];
-        let kernel = (&GRADIENT, self.specialisation(from, labels));
+        let kernel = (&GRADIENT, Specialisation { taps: RESIZE_TAPS, ..self.specialisation(from, labels) });
         dispatch.push(gpu, kernel, params, &buffers, (invocations, from.images()))
     }
 }
