@@ -455,6 +455,29 @@ fn ignored_pixels() {
     assert_eq!((all.ignored, all.gradient), (16, Some(vec![0.0; 8])));
     assert_eq!(all.per_pixel, Some(vec![0.0; 16]));
 
+    // A class may be what is ignored.
+    let (shape, labels): (_, Vec<i64>) = (Logits::chw(3, 2, 2).unwrap(), (0..16).map(|i| i * 5 % 7 % 3).collect());
+    let data: Vec<f32> = (0..12).map(|i| (i * 7 % 5) as f32).collect();
+    let loss = CrossEntropy::new().ignore_index(Some(1)).gradient(true).upsampled(4, 4);
+    let found = loss.run_blocking(gpu(), &shape, &data, &labels).unwrap().gradient.unwrap();
+    let (full, up) = (Logits::chw(3, 4, 4).unwrap(), reference::upsample(&shape, &data, 4, 4, Resize::HalfPixel));
+    let twin = reference::cross_entropy_gradient(&full, &up, &labels, Some(1), None, 0.0, Reduction::Mean);
+    assert_close("a class", &found, &reference::upsample_gradient(&shape, &twin, 4, 4, Resize::HalfPixel), |_| 1e-6);
+    // On the GPU, where labels are as they are.
+    let mut case = Case::new(shape, (4, 4), Resize::HalfPixel, 0);
+    (case.data, case.labels, case.reduction) = (data, labels, Reduction::Mean);
+    let operator = CrossEntropy::new().ignore_index(Some(1)).upsampled(4, 4);
+    let (input, labels) = (upload_laid(gpu(), &shape, &case.data), case.upload_labels(gpu()));
+    let (record, to) = (output(gpu(), 16), output(gpu(), shape.bytes()));
+    let (targets, buffers) = (Targets::new(whole(&labels), case.label_type), LossBuffers::new(whole(&record)));
+    let buffers = buffers.gradient(whole(&to));
+    let dispatch = operator.dispatch(gpu(), &shape, whole(&input), targets, buffers, None).unwrap();
+    let mut recorder = Recorder::new(gpu());
+    recorder.record(&dispatch, &[&to]);
+    let dispatched: Vec<f32> = bytemuck::pod_collect_to_vec(&recorder.finish().next().unwrap());
+    assert_eq!(bits(&dispatched), bits(&found));
+
+    let shape = Logits::chw(2, 2, 2).unwrap();
     // The upper right corner reads one pixel of the logits, three with weight 0.
     let mut labels = [IGNORED; 16];
     labels[3] = 1;
