@@ -14,19 +14,6 @@
 //
 // logits: [N, C, in_height, row_stride] or [N, in_height, row_stride]
 
-// The weights of TAPS neighbouring taps, from that of lane 0 on, for four neighbouring pixels along an axis: 1 − fraction
-// for a pixel's own tap, the fraction for the next one. They do not depend on where the block starts.
-fn hat_weights(p0: Source, p1: Source, p2: Source, p3: Source) -> array<vec4<f32>, TAPS> {
-  let tap = vec4(p0.index, p1.index, p2.index, p3.index) - vec4(p0.index);
-  let fraction = vec4(p0.fraction, p1.fraction, p2.fraction, p3.fraction);
-  var weights: array<vec4<f32>, TAPS>;
-  for (var k = 0u; k < TAPS; k++) {
-    let own = select(vec4(0.0), 1.0 - fraction, tap == vec4(k));
-    weights[k] = select(own, fraction, tap + 1u == vec4(k));
-  }
-  return weights;
-}
-
 @compute @workgroup_size(WORKGROUP)
 fn upscale(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let blocks = params.grid.z;

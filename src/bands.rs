@@ -44,11 +44,6 @@ impl Band {
         (self.images, self.height, self.width) == (logits.images(), logits.height(), logits.width())
     }
 
-    /// Pixels of all its images.
-    pub fn pixels(&self) -> usize {
-        self.images as usize * self.height as usize * self.width as usize
-    }
-
     /// Index of its first pixel among the pixels of all images.
     pub fn position(&self, whole: &Logits) -> usize {
         self.image as usize * whole.pixels() as usize + self.pixel as usize

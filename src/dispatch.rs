@@ -61,9 +61,19 @@ impl<'a> Bound<'a> {
         Ok(Self { binding, resource: BoundResource::Buffer(buffer, offset..offset + needed) })
     }
 
+    /// The same of what is bound part by part, as a whole: to be checked against others.
+    pub fn all(gpu: &Gpu, binding: Binding, buffer: BufferBinding<'a>, needed: u64) -> Result<Self, Error> {
+        Self::part(gpu, binding, buffer, needed, 0..0)
+    }
+
     /// A whole buffer of the dispatch's own.
     pub fn whole(gpu: &Gpu, binding: Binding, buffer: &'a wgpu::Buffer) -> Result<Self, Error> {
         Self::new(gpu, binding, buffer.as_entire_buffer_binding(), buffer.size())
+    }
+
+    /// The same buffer in another binding.
+    pub fn with_binding(self, binding: Binding) -> Self {
+        Self { binding, ..self }
     }
 
     /// Stands in for an input or output that was not asked for.

@@ -99,6 +99,9 @@ pub(crate) mod binding {
     pub const PREDICTIONS: Binding = read(3, "predictions");
     pub const TARGET_LABELS: Binding = read(4, "target");
     pub const CONFUSION: Binding = write(6, "confusion matrix");
+    pub const COUNTS: Binding = write(8, "confusion matrix");
+    pub const STATISTICS_OUT: Binding = write(5, "softmax statistics");
+    pub const STATISTICS_IN: Binding = read(5, "softmax statistics");
     pub const MASKS: Binding = write(3, "masks");
     pub const THRESHOLDS: Binding = read(4, "thresholds");
     pub const COLOURS: Binding = read(2, "colours");
@@ -188,6 +191,9 @@ pub(crate) static KERNELS: &[&Kernel] = &[
     &ops::temporal_smoothing::STATISTICS,
     &ops::temporal_smoothing::APPLY,
     &ops::top_k::TOP_K,
+    &ops::upsampled_cross_entropy::UPSCALE,
+    &ops::upsampled_cross_entropy::RESIZE,
+    &ops::upsampled_cross_entropy::GRADIENT,
     &window::COPY,
 ];
 

@@ -58,6 +58,7 @@ pub use ops::soft_mask::{SoftMask, TextureDispatch};
 pub use ops::softmax::{Axis, Softmax};
 pub use ops::temporal_smoothing::TemporalSmoothing;
 pub use ops::top_k::{TopClasses, TopK};
+pub use ops::upsampled_cross_entropy::UpsampledCrossEntropy;
 pub use palette::Palette;
 pub use readback::{Frame, Readback, ReadbackRing};
 pub use reliability::{ReliabilityBin, ReliabilityTable};

@@ -122,6 +122,18 @@ impl Map {
         packed
     }
 
+    /// The values of all pixels, N × H × W, with the padding.
+    pub(crate) fn pad<T: Copy + Default>(&self, mut values: impl Iterator<Item = T>) -> Vec<T> {
+        let (width, height) = (self.width as usize, self.height as usize);
+        let mut padded = vec![T::default(); self.images as usize * self.image_stride as usize];
+        for image in padded.chunks_exact_mut(self.image_stride as usize) {
+            for row in image.chunks_mut(self.row_stride as usize).take(height) {
+                row[..width].iter_mut().zip(&mut values).for_each(|(padded, value)| *padded = value);
+            }
+        }
+        padded
+    }
+
     /// [`unpad`](Self::unpad) to the end of `packed`.
     pub(crate) fn unpad_into<T: Copy>(&self, padded: &[T], packed: &mut Vec<T>) {
         let (width, stride) = (self.width as usize, self.row_stride as usize);

@@ -290,26 +290,14 @@ fn packed_pixels(logits: &Logits, values: impl Iterator<Item = Vec<f64>>) -> Vec
 /// As [`torch.nn.functional.interpolate`](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.interpolate.html)
 /// with `mode="bilinear"`: positions below 0 are moved to 0, a tap behind the last one to the last one.
 pub fn upsample<T: Copy + Into<f64>>(logits: &Logits, data: &[T], height: u32, width: u32, resize: Resize) -> Vec<f64> {
-    let source = |x: u32, input: u32, output: u32| {
-        let (x, input_size, output_size) = (f64::from(x), f64::from(input), f64::from(output));
-        let position = match resize {
-            Resize::HalfPixel => (x + 0.5) * input_size / output_size - 0.5,
-            Resize::AlignCorners if output > 1 => x * (input_size - 1.0) / (output_size - 1.0),
-            Resize::AlignCorners => 0.0,
-            Resize::Asymmetric => x * input_size / output_size,
-        };
-        let position = position.max(0.0);
-        let index = position.floor() as usize;
-        (index, (index + 1).min(input as usize - 1), position - position.floor())
-    };
     let (classes, size) = (logits.classes() as usize, (height as usize, width as usize));
     let (in_height, in_width) = (logits.height() as usize, logits.width() as usize);
     let mut result = vec![0.0; logits.images() as usize * classes * size.0 * size.1];
     let Ok(full) = logits.resized(logits.images(), height, width) else { return result };
     for pixel in 0..full.map().pixels() {
         let (image, y, x) = (pixel / (size.0 * size.1), pixel / size.1 % size.0, pixel % size.1);
-        let (top, bottom, fy) = source(y as u32, logits.height(), height);
-        let (left, right, fx) = source(x as u32, logits.width(), width);
+        let (top, bottom, fy) = taps(resize, y as u32, logits.height(), height);
+        let (left, right, fx) = taps(resize, x as u32, logits.width(), width);
         for c in 0..classes {
             let at = |row: usize, column: usize| -> f64 {
                 data[index(logits, (image * in_height + row) * in_width + column, c)].into()
@@ -320,6 +308,56 @@ pub fn upsample<T: Copy + Into<f64>>(logits: &Logits, data: &[T], height: u32, w
         }
     }
     result
+}
+
+/// The gradient of anything with respect to `logits`, N × C × H × W packed in their order, from `gradient`, that with
+/// respect to what [`upsample`] makes of them, N × C × height × width in the same order: every pixel of that adds to its
+/// four taps what it has, times the weight that it reads them with.
+///
+/// After [`cross_entropy_gradient`] it is the twin of [`UpsampledCrossEntropy`](crate::UpsampledCrossEntropy).
+///
+/// ```
+/// use seghead::{Logits, Resize, reference};
+/// let logits = Logits::chw(1, 1, 2)?;
+/// let gradient = reference::upsample_gradient(&logits, &[1.0, 1.0, 0.0, 0.0], 1, 4, Resize::HalfPixel);
+/// assert_eq!(gradient, [1.75, 0.25]);
+/// # Ok::<(), seghead::Error>(())
+/// ```
+pub fn upsample_gradient(logits: &Logits, gradient: &[f64], height: u32, width: u32, resize: Resize) -> Vec<f64> {
+    let (classes, size) = (logits.classes() as usize, (height as usize, width as usize));
+    let (in_height, in_width) = (logits.height() as usize, logits.width() as usize);
+    let images = logits.images();
+    let shapes = (logits.resized(images, height, width), logits.resized(images, logits.height(), logits.width()));
+    let (Ok(full), Ok(packed)) = shapes else { return Vec::new() };
+    let mut result = vec![0.0; packed.map().pixels() * classes];
+    for pixel in 0..full.map().pixels() {
+        let (image, y, x) = (pixel / (size.0 * size.1), pixel / size.1 % size.0, pixel % size.1);
+        let (top, bottom, fy) = taps(resize, y as u32, logits.height(), height);
+        let (left, right, fx) = taps(resize, x as u32, logits.width(), width);
+        for (row, wy) in [(top, 1.0 - fy), (bottom, fy)] {
+            for (column, wx) in [(left, 1.0 - fx), (right, fx)] {
+                for c in 0..classes {
+                    let tap = index(&packed, (image * in_height + row) * in_width + column, c);
+                    result[tap] += wy * wx * gradient[index(&full, pixel, c)];
+                }
+            }
+        }
+    }
+    result
+}
+
+/// Where position `x` of `output` reads the source: two taps, and the weight of the second.
+fn taps(resize: Resize, x: u32, input: u32, output: u32) -> (usize, usize, f64) {
+    let (x, input_size, output_size) = (f64::from(x), f64::from(input), f64::from(output));
+    let position = match resize {
+        Resize::HalfPixel => (x + 0.5) * input_size / output_size - 0.5,
+        Resize::AlignCorners if output > 1 => x * (input_size - 1.0) / (output_size - 1.0),
+        Resize::AlignCorners => 0.0,
+        Resize::Asymmetric => x * input_size / output_size,
+    };
+    let position = position.max(0.0);
+    let index = position.floor() as usize;
+    (index, (index + 1).min(input as usize - 1), position - position.floor())
 }
 
 /// The labels and the scores of logits upsampled to `height × width`, N × height × width each.

@@ -127,6 +127,10 @@ fn dispatches(gpu: &Gpu) -> Vec<(String, Dispatch)> {
         let sum = LossSum::new(0.5, BinaryCrossEntropy::new()).add(0.5, RegionLoss::dice());
         push("sum", sum.dispatch(gpu, &logits, from(), labels(), buffers().losses(to(2))));
         push("BCE of labels", BinaryCrossEntropy::new().dispatch_labels(gpu, &logits, from(), labels(), buffers()));
+        for (height, width) in [(27, 31), (5, 7)] {
+            let operator = CrossEntropy::new().upsampled(height, width);
+            push("upsampled", operator.dispatch(gpu, &logits, from(), labels(), buffers(), Some(to(2))));
+        }
         push("gradient", CrossEntropy::new().dispatch_gradient(gpu, &logits, from(), labels(), to(0), to(1)));
         let image = Logits::chw(classes, 9, 13).unwrap();
         let [photo, picture] = [TextureUsages::TEXTURE_BINDING, TextureUsages::STORAGE_BINDING]

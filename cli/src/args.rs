@@ -489,10 +489,14 @@ pub struct CrossEntropy {
     /// The share of the target that goes to all classes alike, 0 to 1
     #[arg(long, default_value_t = 0.0, value_name = "E", allow_negative_numbers = true)]
     pub label_smoothing: f32,
+    /// Upsample the logits to the size of the labels, where a pixel of the labels lies on the logits like this; they are
+    /// never stored at that size
+    #[arg(long)]
+    pub resize: Option<Resize>,
     /// How the losses of the pixels become the result
     #[arg(long, default_value = "mean")]
     pub reduction: Reduction,
-    /// Write the result, float32 .npy: of every pixel for none, else a scalar
+    /// Write the result, float32 .npy: of every pixel of the labels for none, else a scalar
     #[arg(short, long, value_name = "F.npy", required_if_eq("reduction", "none"))]
     pub output: Option<String>,
     /// Write the gradient of the result, of the sum for none, with respect to the logits: float32 .npy, as LOGITS

@@ -64,6 +64,8 @@ struct Params {
   alpha: f32,
   weight: f32,         // of one loss of a sum
   reach: u32,          // how far from a boundary pixel another may be, in pixels
+  first_row: u32,      // the source row that a gradient starts with
+  own_row: u32,        // the row of the result, in what is bound, that is counted from; those before are another part's
 }
 
 // In storage, not uniform: a uniform that bounds a loop makes lavapipe recompile at every dispatch.

@@ -9,3 +9,7 @@ fn pack_labels(labels: vec4<u32>) -> Labels {
 fn unpack_labels(labels: Labels) -> vec4<u32> {
   return labels;
 }
+
+fn unpack_label(labels: Labels, lane: u32) -> u32 {
+  return labels[lane];
+}

@@ -9,3 +9,7 @@ fn pack_labels(labels: vec4<u32>) -> Labels {
 fn unpack_labels(labels: Labels) -> vec4<u32> {
   return (vec4(labels) >> vec4(0u, 8u, 16u, 24u)) & vec4(255u);
 }
+
+fn unpack_label(labels: Labels, lane: u32) -> u32 {
+  return (labels >> (8u * lane)) & 255u;
+}

@@ -69,6 +69,9 @@ pub(crate) struct Params {
     pub alpha: f32,
     pub weight: f32,
     pub reach: u32,
+    pub first_row: u32,
+    pub own_row: u32,
+    pub unused: [u32; 2],
 }
 
 impl Params {

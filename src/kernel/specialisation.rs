@@ -173,8 +173,10 @@ pub(crate) struct Specialisation {
     pub pos_weight: bool,
     /// Whether a loss is also written per element.
     pub per_element: bool,
-    /// Whether a gradient is written instead.
+    /// Whether a gradient is written instead, or what it is made of.
     pub gradient: bool,
+    /// Whether pixels are counted into a confusion matrix.
+    pub counts: bool,
     /// Whether a softmax becomes its logarithm.
     pub log: bool,
     /// What becomes of logits that are written.
@@ -208,6 +210,7 @@ impl Specialisation {
             pos_weight: false,
             per_element: false,
             gradient: false,
+            counts: false,
             log: false,
             activation: Activation::None,
             taps: 4,
@@ -227,7 +230,7 @@ impl Specialisation {
     /// What is compiled into a kernel as numbers, one `const` line each.
     fn constants(&self) -> String {
         let Self { classes, class_weights, label_smoothing, per_pixel, log, taps, top_k, probabilities, .. } = *self;
-        let Self { pos_weight, per_element, gradient, chosen_class, linear_light, decoded_photo, .. } = *self;
+        let Self { pos_weight, per_element, gradient, counts, chosen_class, linear_light, decoded_photo, .. } = *self;
         let Scores { confidence, margin, entropy } = self.scores;
         let activation = self.activation as u32;
         format!(
@@ -242,6 +245,7 @@ impl Specialisation {
              const POS_WEIGHT: bool = {pos_weight};\n\
              const PER_ELEMENT: bool = {per_element};\n\
              const GRADIENT: bool = {gradient};\n\
+             const COUNTS: bool = {counts};\n\
              const LOG: bool = {log};\n\
              const ACTIVATION: u32 = {activation}u;\n\
              const TAPS: u32 = {taps}u;\n\

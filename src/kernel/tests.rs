@@ -168,6 +168,8 @@ fn params_lie_where_the_shaders_look() {
         alpha,
         weight,
         reach,
+        first_row,
+        own_row,
     ];
     // A vector is as many fields, one after another.
     for ((name, [first, last]), size) in vectors.into_iter().zip([4, 4, 4, 2, 2]) {

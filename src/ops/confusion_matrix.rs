@@ -164,6 +164,30 @@ impl ConfusionMatrix {
         Ok(dispatch)
     }
 
+    /// Makes the records those of images without pixels; how they are bound, and the words of one.
+    pub(in crate::ops) fn push_clear<'a>(
+        &self,
+        gpu: &Gpu,
+        dispatch: &mut Dispatch,
+        map: &Map,
+        records: BufferBinding<'a>,
+    ) -> Result<(Bound<'a>, u32), Error> {
+        if self.classes == 0 {
+            return Err(Error::Empty { what: "classes" });
+        }
+        // What is bound has fewer than 2³² words, so that C² + 5 does not wrap.
+        let records = Bound::new(gpu, binding::CONFUSION, records, self.bytes(map))?;
+        let words = u32::try_from(self.words()).map_err(|_| Error::Limit {
+            what: "words of a confusion matrix",
+            needed: self.words(),
+            limit: u32::MAX.into(),
+        })?;
+        let params = Params { out_image_stride: words, ..Params::default() };
+        let clear = (&CLEAR, specialise(LabelType::U8, LabelType::U8));
+        dispatch.push(gpu, clear, params, std::slice::from_ref(&records), (words, map.images()))?;
+        Ok((records, words))
+    }
+
     fn push(
         &self,
         gpu: &Gpu,
@@ -173,17 +197,8 @@ impl ConfusionMatrix {
         targets: Targets<'_>,
         records: BufferBinding<'_>,
     ) -> Result<(), Error> {
-        if self.classes == 0 {
-            return Err(Error::Empty { what: "classes" });
-        }
         label_type.check(self.classes)?;
-        // What is bound has fewer than 2³² words, so that C² + 5 does not wrap.
-        let records = Bound::new(gpu, binding::CONFUSION, records, self.bytes(map))?;
-        let words = u32::try_from(self.words()).map_err(|_| Error::Limit {
-            what: "words of a confusion matrix",
-            needed: self.words(),
-            limit: u32::MAX.into(),
-        })?;
+        let (records, words) = self.push_clear(gpu, dispatch, map, records)?;
         // An index beyond 32 bits matches no label on the GPU.
         let in_32_bits = |index: &i64| (i64::from(i32::MIN)..=i64::from(u32::MAX)).contains(index);
         let ignore_index = self.ignore_index.filter(in_32_bits).map(|index| index as u32);
@@ -202,8 +217,6 @@ impl ConfusionMatrix {
             ignore_index: ignore_index.unwrap_or(0),
             ..Params::default()
         };
-        let clear = (&CLEAR, specialise(LabelType::U8, LabelType::U8));
-        dispatch.push(gpu, clear, common, std::slice::from_ref(&records), (words, map.images()))?;
         let (bits, target_bits) = (label_type.bits(), targets.label_type.bits());
         for Part { image, images, group, groups } in parts(gpu, map, bits.max(target_bits))? {
             let part = MapPart::groups(map, image..image + images, group..group + groups);

@@ -2,7 +2,7 @@ use wgpu::BufferBinding;
 
 use super::loss::{self, Against, HostTargets};
 use crate::host::{Waiting, check_length};
-use crate::{Dispatch, Error, Gpu, Input, Logits, Loss, LossBuffers, Reduction, Targets};
+use crate::{Dispatch, Error, Gpu, Input, Logits, Loss, LossBuffers, Reduction, Targets, UpsampledCrossEntropy};
 
 mod pixels;
 
@@ -28,12 +28,12 @@ pub(crate) use pixels::{GRADIENTS, PIXELS, SOFT_GRADIENTS, SOFT_PIXELS};
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct CrossEntropy {
-    ignore_index: Option<i64>,
-    class_weights: Option<Vec<f32>>,
-    label_smoothing: f32,
-    reduction: Reduction,
-    per_pixel: bool,
-    gradient: bool,
+    pub(in crate::ops) ignore_index: Option<i64>,
+    pub(in crate::ops) class_weights: Option<Vec<f32>>,
+    pub(in crate::ops) label_smoothing: f32,
+    pub(in crate::ops) reduction: Reduction,
+    pub(in crate::ops) per_pixel: bool,
+    pub(in crate::ops) gradient: bool,
 }
 
 impl Default for CrossEntropy {
@@ -103,7 +103,13 @@ impl CrossEntropy {
         Self { gradient, ..self }
     }
 
-    fn check(&self, logits: &Logits) -> Result<(), Error> {
+    /// The loss of these logits at the resolution of the labels, `height × width`, to which they are upsampled without
+    /// being stored.
+    pub fn upsampled(self, height: u32, width: u32) -> UpsampledCrossEntropy {
+        UpsampledCrossEntropy::new(self, height, width)
+    }
+
+    pub(in crate::ops) fn check(&self, logits: &Logits) -> Result<(), Error> {
         if let Some(weights) = &self.class_weights {
             check_length("class weights", logits.classes().into(), weights.len() as u64)?;
         }

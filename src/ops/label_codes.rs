@@ -8,7 +8,8 @@ use crate::{Gpu, LabelType, Map};
 /// everything else, which the kernel finds.
 #[derive(Clone, Copy)]
 pub(crate) struct Codes {
-    classes: u32,
+    /// What labels must be below.
+    pub classes: u32,
     pub label_type: LabelType,
 }
 
@@ -18,17 +19,21 @@ impl Codes {
         Self { classes, label_type }
     }
 
+    /// The code of the ignore index.
+    pub fn ignored(&self) -> i64 {
+        match self.label_type {
+            LabelType::U8 => u8::MAX.into(),
+            LabelType::U32 => u32::MAX.into(),
+        }
+    }
+
     /// The ignore index of labels that were written like this.
     pub fn ignore_index(&self, ignore_index: Option<i64>) -> Option<i64> {
-        let ones: u32 = match self.label_type {
-            LabelType::U8 => u8::MAX.into(),
-            LabelType::U32 => u32::MAX,
-        };
-        ignore_index.map(|_| ones.into())
+        ignore_index.map(|_| self.ignored())
     }
 
     /// The code, in the lowest bits.
-    fn of(&self, label: i64, ignored: Option<i64>) -> u32 {
+    pub fn of(&self, label: i64, ignored: Option<i64>) -> u32 {
         if Some(label) == ignored {
             return u32::MAX;
         }
@@ -49,26 +54,8 @@ impl Codes {
     ) {
         let codes = labels.iter().map(|&label| self.of(label.into(), ignored));
         match self.label_type {
-            LabelType::U8 => {
-                let padded = pad(map, codes.map(|code| code as u8));
-                gpu.queue().write_buffer(buffer, 0, &padded);
-            }
-            LabelType::U32 => {
-                let padded = pad(map, codes);
-                gpu.queue().write_buffer(buffer, 0, bytemuck::cast_slice(&padded));
-            }
+            LabelType::U8 => gpu.queue().write_buffer(buffer, 0, &map.pad(codes.map(|code| code as u8))),
+            LabelType::U32 => gpu.queue().write_buffer(buffer, 0, bytemuck::cast_slice(&map.pad(codes))),
         }
     }
-}
-
-/// Values of all pixels with the padding of `map`.
-fn pad<T: Copy + Default>(map: &Map, mut values: impl Iterator<Item = T>) -> Vec<T> {
-    let (width, height) = (map.width() as usize, map.height() as usize);
-    let mut padded = vec![T::default(); map.images() as usize * map.image_stride() as usize];
-    for image in padded.chunks_exact_mut(map.image_stride() as usize) {
-        for row in image.chunks_mut(map.row_stride() as usize).take(height) {
-            row[..width].iter_mut().zip(&mut values).for_each(|(padded, value)| *padded = value);
-        }
-    }
-    padded
 }

@@ -9,10 +9,12 @@ mod pixels;
 pub use against::Targets;
 pub(crate) use against::{Against, ignore_index_in_32_bits};
 pub(crate) use host_targets::{HostLabels, HostTargets, SoftTargets, with_labels, with_soft_targets};
-pub(crate) use partials::{FINISH, PARTIALS, PartialSums, RECORD, REDUCTION};
+pub(crate) use partials::{FAN, FINISH, NONE, PARTIALS, PartialSums, RECORD, REDUCTION, total_weight};
 pub(crate) use pixels::{Asked, Inputs, OfBand, Output, PixelLoss, dispatch, run};
 
 use wgpu::BufferBinding;
+
+use crate::Confusion;
 
 /// How losses become one number.
 ///
@@ -29,6 +31,18 @@ pub enum Reduction {
     Mean,
     /// Their sum.
     Sum,
+}
+
+impl Reduction {
+    /// What losses with this sum are reduced to.
+    pub(crate) fn of(self, sum: f64, weight: f64) -> f64 {
+        match self {
+            Self::Sum => sum,
+            // IEEE has NaN for 0 / 0, but an infinity for other quotients by 0.
+            Self::Mean if weight == 0.0 => f64::NAN,
+            Self::Mean => sum / weight,
+        }
+    }
 }
 
 /// What a dispatch of a loss leaves on the GPU, 16 bytes.
@@ -84,8 +98,28 @@ pub struct Loss {
     pub per_region: Option<Vec<f32>>,
     /// The losses that were added up, before they are weighted, of a [`LossSum`](crate::LossSum).
     pub per_term: Option<Vec<f32>>,
+    /// How many pixels of each class were predicted to be of each class, if
+    /// [`UpsampledCrossEntropy`](crate::UpsampledCrossEntropy) was asked for it.
+    pub confusion: Option<Confusion>,
     /// The gradient of [`value`](Self::value) with respect to the logits, in their order, if it was asked for.
     pub gradient: Option<Vec<f32>>,
+}
+
+impl Loss {
+    /// One of which nothing else was asked for.
+    pub(crate) fn new(value: f32, pixels: u64, ignored: u64) -> Self {
+        Self {
+            value,
+            pixels,
+            ignored,
+            per_pixel: None,
+            per_element: None,
+            per_region: None,
+            per_term: None,
+            confusion: None,
+            gradient: None,
+        }
+    }
 }
 
 /// What a dispatch of a loss writes.

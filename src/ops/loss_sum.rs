@@ -477,15 +477,7 @@ impl Sum {
 
     fn loss(self) -> Loss {
         let (pixels, ignored) = self.first.map_or((0, 0), |first| (first.pixels, first.ignored));
-        Loss {
-            value: self.value as f32,
-            pixels,
-            ignored,
-            per_pixel: None,
-            per_element: None,
-            per_region: None,
-            per_term: Some(self.per_term),
-            gradient: self.gradient.map(|gradient| gradient.into_iter().map(|x| x as f32).collect()),
-        }
+        let gradient = self.gradient.map(|gradient| gradient.into_iter().map(|x| x as f32).collect());
+        Loss { per_term: Some(self.per_term), gradient, ..Loss::new(self.value as f32, pixels, ignored) }
     }
 }

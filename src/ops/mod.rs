@@ -25,3 +25,4 @@ pub(crate) mod softmax;
 pub(crate) mod temporal_smoothing;
 pub(crate) mod top_k;
 pub(crate) mod upsample;
+pub(crate) mod upsampled_cross_entropy;

@@ -57,6 +57,27 @@ impl Scale {
         (numerator.max(0) / i64::from(self.denominator)) as u32
     }
 
+    /// The first of `output` positions that reads the tap `index` of `input`, or one behind it, before the other.
+    fn first(&self, index: u32, input: u32, output: u32) -> u32 {
+        if index >= input {
+            return output;
+        }
+        let distance = i64::from(self.denominator) * i64::from(index) - i64::from(self.offset);
+        match (index, distance, self.numerator) {
+            (0, ..) | (_, ..=0, _) => 0,
+            (.., 0) => output,
+            (_, distance, numerator) => ((distance as u64).div_ceil(numerator.into()) as u32).min(output),
+        }
+    }
+
+    /// The most positions that read a tap.
+    fn readers(&self, input: u32, output: u32) -> u32 {
+        let steps = u64::from(self.denominator).div_ceil(self.numerator.max(1).into());
+        // A tap at the edge has those that lie beyond it, too.
+        let edges = self.first(1, input, output).max(output - self.first(input - 1, input, output));
+        u64::from(output).min((2 * steps).max(steps + u64::from(edges))) as u32
+    }
+
     /// Taps that four neighbouring pixels read, or `None` where the axis shrinks: 3 steps of numerator / denominator
     /// from anywhere between two taps, and the tap behind the last pixel.
     fn taps(&self) -> Option<u32> {
@@ -82,6 +103,23 @@ pub(crate) struct Rows {
     pub row: u32,
     /// Rows of the result.
     pub rows: u32,
+}
+
+/// Some rows of the logits of an image, or all of some images, and what their gradient is made of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SourceRows {
+    pub band: Band,
+    /// The rows of the result that read them, and the logits that those read.
+    pub read: Rows,
+    /// How many of those rows of the result belong to the rows of the logits before.
+    pub before: u32,
+}
+
+impl SourceRows {
+    /// The logits that these rows of the result read.
+    pub fn of(rows: Rows) -> Self {
+        Self { band: rows.band, read: rows, before: 0 }
+    }
 }
 
 impl Geometry {
@@ -142,6 +180,52 @@ impl Geometry {
             // Whole blocks of four rows, so that every pixel is computed in the same way whatever the parts are.
             rows = if rows > 4 { rows.div_ceil(2).next_multiple_of(4) } else { rows.div_ceil(2) };
         }
+    }
+
+    /// Splits the logits into images, or into runs of rows, that `fit` with the rows of the result that read them.
+    pub fn split_source(
+        &self,
+        logits: &Logits,
+        fit: impl Fn(&SourceRows) -> Result<(), Error>,
+    ) -> Result<Vec<SourceRows>, Error> {
+        let all = self.all(logits);
+        if fit(&SourceRows::of(all)).is_ok() {
+            return Ok(vec![SourceRows::of(all)]);
+        }
+        let image = |image| SourceRows::of(Rows { band: Band { image, images: 1, ..all.band }, ..all });
+        if fit(&image(0)).is_ok() {
+            return Ok((0..logits.images()).map(image).collect());
+        }
+        let mut rows = logits.height();
+        loop {
+            let parts: Vec<_> = (0..logits.images())
+                .flat_map(|image| (0..logits.height()).step_by(rows as usize).map(move |row| (image, row)))
+                .map(|(image, row)| self.source_rows(logits, image, row, rows.min(logits.height() - row)))
+                .collect();
+            match parts.iter().try_for_each(&fit) {
+                Ok(()) => return Ok(parts),
+                Err(error) if rows == 1 => return Err(error),
+                Err(_) => rows = rows.div_ceil(2),
+            }
+        }
+    }
+
+    fn source_rows(&self, logits: &Logits, image: u32, row: u32, rows: u32) -> SourceRows {
+        let (height, width) = (logits.height(), logits.width());
+        let first = |index| self.y.first(index, height, self.height);
+        let band = |row: u32, end: u32| Band { image, pixel: row * width, images: 1, height: end - row, width };
+        let (above, below) = (row.saturating_sub(1), (row + rows + 1).min(height));
+        let (start, end) = (first(above), first(row + rows));
+        SourceRows {
+            band: band(row, row + rows),
+            read: Rows { band: band(above, below), row: start, rows: end - start },
+            before: first(row) - start,
+        }
+    }
+
+    /// The most rows and the most columns of the result that read a pixel of the logits.
+    pub fn readers(&self, logits: &Logits) -> (u32, u32) {
+        (self.y.readers(logits.height(), self.height), self.x.readers(logits.width(), self.width))
     }
 
     fn parts_of_rows(&self, logits: &Logits, rows: u32) -> Vec<Rows> {

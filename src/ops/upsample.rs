@@ -66,16 +66,7 @@ impl Kernels {
         (bytes, chunk): (impl Fn(&Rows) -> Result<u64, Error>, u64),
         mut part: impl FnMut(&mut Dispatch, &Rows, Params, (Bound<'_>, &Logits)) -> Result<(), Error>,
     ) -> Result<Dispatch, Error> {
-        let limit = gpu.limits().max_storage_buffer_binding_size;
-        let all = geometry.all(logits);
-        let parts = if logits.bytes() <= limit && bytes(&all)? <= limit {
-            vec![all]
-        } else {
-            geometry.split(logits, |part| {
-                bands::check_readable(gpu, logits, &part.band)?;
-                within(bytes(part)?, limit.saturating_sub(chunk))
-            })?
-        };
+        let parts = Self::parts(gpu, geometry, logits, (bytes, chunk))?;
         let bands: Vec<_> = parts.iter().map(|part| part.band).collect();
         let window = Window::new(gpu, input, logits, &bands)?;
         let mut dispatch = Dispatch::new();
@@ -84,6 +75,24 @@ impl Kernels {
             part(&mut dispatch, rows, geometry.params(logits, rows, &shape), (input, &shape))?;
         }
         Ok(dispatch)
+    }
+
+    /// The parts of the result that can be bound, see [`dispatch`](Self::dispatch).
+    pub fn parts(
+        gpu: &Gpu,
+        geometry: &Geometry,
+        logits: &Logits,
+        (bytes, chunk): (impl Fn(&Rows) -> Result<u64, Error>, u64),
+    ) -> Result<Vec<Rows>, Error> {
+        let limit = gpu.limits().max_storage_buffer_binding_size;
+        let all = geometry.all(logits);
+        if logits.bytes() <= limit && bytes(&all)? <= limit {
+            return Ok(vec![all]);
+        }
+        geometry.split(logits, |part| {
+            bands::check_readable(gpu, logits, &part.band)?;
+            within(bytes(part)?, limit.saturating_sub(chunk))
+        })
     }
 
     /// Appends the kernel that `geometry` asks for, on `images` images.

@@ -38,16 +38,32 @@ fn cross_entropy(args: &CrossEntropy, common: &Common) -> Result<(), Error> {
         let message = format!("{}: expected labels for --ignore-index, found soft targets (floats)", args.target);
         return Err(Error::Usage(message));
     }
-    check_shape(&input, &args.target, &targets)?;
+    let (size, resize) = match (&targets, args.resize) {
+        (Targets::Labels(labels), Some(resize)) => (check_upsampled(&input, &args.target, labels)?, Some(resize)),
+        (Targets::Soft(_), Some(_)) => {
+            let message = format!("{}: expected labels for --resize, found soft targets (floats)", args.target);
+            return Err(Error::Usage(message));
+        }
+        (targets, None) => {
+            check_shape(&input, &args.target, targets).map_err(|error| hint(error, &input, targets))?;
+            ((input.logits.height(), input.logits.width()), None)
+        }
+    };
     let operator = cross_entropy_operator(args)?;
     let gpu = open_gpu(common)?;
     let logits = input.logits;
-    let loss = match targets {
-        Targets::Labels(labels) => operator.run_blocking(&gpu, &logits, input.reader(), &labels.values),
-        Targets::Soft(targets) => operator.run_soft_blocking(&gpu, &logits, input.reader(), &targets.data.into_f32()),
+    let loss = match (targets, resize) {
+        (Targets::Labels(labels), Some(resize)) => {
+            let operator = operator.upsampled(size.0, size.1).resize(resize.into());
+            operator.run_blocking(&gpu, &logits, input.reader(), &labels.values)
+        }
+        (Targets::Labels(labels), None) => operator.run_blocking(&gpu, &logits, input.reader(), &labels.values),
+        (Targets::Soft(targets), _) => {
+            operator.run_soft_blocking(&gpu, &logits, input.reader(), &targets.data.into_f32())
+        }
     };
     let loss = loss.map_err(|error| label_error(&input, &args.target, error))?;
-    let shape = input.map_shape(logits.height(), logits.width());
+    let shape = input.map_shape(size.0, size.1);
     let warnings = lint::warn(&gpu, &mut input, Check::Softmax, common);
     let single = loss.per_pixel.as_deref().map(|losses| (&shape[..], losses));
     report(common, progress, (outputs, &input.shape), (&loss, single), warnings)
@@ -182,6 +198,34 @@ fn check_shape(input: &Input, target: &str, targets: &Targets) -> Result<(), Err
     let message =
         format!("{target}: expected {what} of shape {expected:?} for the logits of {}, found {found:?}", input.path);
     Err(Error::Usage(message))
+}
+
+/// The size of labels that logits can be upsampled to: of as many images.
+fn check_upsampled(input: &Input, target: &str, labels: &LabelMap) -> Result<(u32, u32), Error> {
+    let (images, size) = labels.shape.split_at(labels.shape.len().saturating_sub(2));
+    let found: usize = images.iter().product();
+    match (size.iter().map(|&side| u32::try_from(side)).collect::<Result<Vec<_>, _>>().as_deref(), found) {
+        (Ok(&[height, width]), found) if found == input.logits.images() as usize => Ok((height, width)),
+        _ => {
+            let (expected, found) = (input.map_shape(0, 0).len(), &labels.shape);
+            let images = input.logits.images();
+            let message = format!(
+                "{target}: expected labels of {images} images in at most {expected} dimensions for the logits of {}, found {found:?}",
+                input.path
+            );
+            Err(Error::Usage(message))
+        }
+    }
+}
+
+/// An error about labels of another size names the option that takes them.
+fn hint(error: Error, input: &Input, targets: &Targets) -> Error {
+    match (error, targets) {
+        (Error::Usage(message), Targets::Labels(labels)) if check_upsampled(input, "", labels).is_ok() => {
+            Error::Usage(format!("{message}; --resize half-pixel upsamples the logits to that size"))
+        }
+        (error, _) => error,
+    }
 }
 
 /// Refuses labels that are no class, or of a single class neither 0 nor 1.

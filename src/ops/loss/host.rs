@@ -75,15 +75,8 @@ pub(crate) async fn run(
     let mut losses = Losses { gpu, loss, logits: *logits, bands, result, gradient, sum: 0.0, weight: 0.0, valid: 0 };
     host::stream(gpu, waiting, logits, input, (count, sizes), &mut losses).await?;
     let Losses { gradient, sum, weight, valid, .. } = losses;
-    let value = match reduction {
-        Reduction::Sum => sum,
-        // IEEE has NaN for 0 / 0, but an infinity for other quotients by 0.
-        Reduction::Mean if weight == 0.0 => f64::NAN,
-        Reduction::Mean => sum / weight,
-    };
     let pixels = logits.map().pixels() as u64;
-    let (value, ignored) = (value as f32, pixels - valid);
-    Ok(Loss { value, pixels, ignored, per_pixel: None, per_element: None, per_region: None, per_term: None, gradient })
+    Ok(Loss { gradient, ..Loss::new(reduction.of(sum, weight) as f32, pixels, pixels - valid) })
 }
 
 /// The one-shot function on its way. The GPU sums up some neighbouring partial sums, and these sums are added here, in

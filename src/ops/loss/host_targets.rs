@@ -7,6 +7,7 @@ use crate::bands::{self, Band};
 use crate::dispatch::Bound;
 use crate::host::{self, Slot, check_length, logits_of};
 use crate::kernel::binding;
+use crate::ops::label_codes::Codes;
 use crate::{Dispatch, ElementType, Error, Gpu, Input, LabelType, Logits, Map, window};
 
 /// Targets of the one-shot functions.
@@ -39,62 +40,38 @@ pub(crate) trait HostTargets {
     fn invalid(&self, position: usize) -> Error;
 }
 
-/// Labels of any integer type, which are written for the GPU as codes: classes as they are, and a code each for the
-/// ignore index and for everything else, which the kernel finds.
+/// Labels of any integer type, which are written for the GPU as [`Codes`].
 pub(crate) struct HostLabels<'a, L> {
     targets: &'a [L],
-    label_type: LabelType,
-    /// What labels must be below.
-    classes: u32,
+    codes: Codes,
     ignored: Option<i64>,
 }
 
 impl<'a, L: Copy + Into<i64>> HostLabels<'a, L> {
+    /// Labels that must be below `classes`.
     pub fn new(targets: &'a [L], classes: u32, ignored: Option<i64>) -> Self {
-        let label_type = if classes <= 254 { LabelType::U8 } else { LabelType::U32 };
-        Self { targets, label_type, classes, ignored }
+        Self { targets, codes: Codes::new(classes), ignored }
     }
 
-    /// In the lowest bits: the class, all ones for the ignore index, one less for an invalid label.
-    fn code(&self, label: i64) -> u32 {
-        if Some(label) == self.ignored {
-            return u32::MAX;
-        }
-        match u32::try_from(label) {
-            Ok(class) if class < self.classes => class,
-            _ => u32::MAX - 1,
-        }
+    /// The type of the codes.
+    pub fn label_type(&self) -> LabelType {
+        self.codes.label_type
     }
 
-    fn write(&self, gpu: &Gpu, buffer: &Buffer, map: &Map, targets: &[L]) {
-        let (pixels, stride) = (map.pixels() / map.images() as usize, map.image_stride() as usize);
-        match self.label_type {
-            LabelType::U8 => {
-                let mut codes = vec![0u8; stride * map.images() as usize];
-                for (padded, image) in codes.chunks_exact_mut(stride).zip(targets.chunks_exact(pixels)) {
-                    padded.iter_mut().zip(image).for_each(|(code, &label)| *code = self.code(label.into()) as u8);
-                }
-                gpu.queue().write_buffer(buffer, 0, &codes);
-            }
-            LabelType::U32 => {
-                let mut codes = vec![0u32; stride * map.images() as usize];
-                for (padded, image) in codes.chunks_exact_mut(stride).zip(targets.chunks_exact(pixels)) {
-                    padded.iter_mut().zip(image).for_each(|(code, &label)| *code = self.code(label.into()));
-                }
-                gpu.queue().write_buffer(buffer, 0, bytemuck::cast_slice(&codes));
-            }
-        }
+    /// Writes the codes of the pixels of `map`, the first of which is `first` among all targets.
+    pub fn write(&self, gpu: &Gpu, buffer: &Buffer, map: &Map, first: usize) {
+        self.codes.write(gpu, buffer, map, &self.targets[first..first + map.pixels()], self.ignored);
     }
 }
 
 impl<L: Copy + Into<i64>> HostTargets for HostLabels<'_, L> {
     fn bands(&self, gpu: &Gpu, logits: &Logits, map_bits: u32) -> Result<Vec<Band>, Error> {
         // With as many bits again for the sums as for a label.
-        bands::for_host(gpu, logits, (self.label_type.bits() + map_bits).into())
+        bands::for_host(gpu, logits, (self.label_type().bits() + map_bits).into())
     }
 
     fn buffers(&self, shape: &Logits) -> Vec<(&'static str, u64)> {
-        vec![("target", shape.map().bytes(self.label_type.bits()))]
+        vec![("target", shape.map().bytes(self.label_type().bits()))]
     }
 
     fn upload<'b>(
@@ -106,8 +83,8 @@ impl<L: Copy + Into<i64>> HostTargets for HostLabels<'_, L> {
     ) -> Result<Against<'b>, Error> {
         let first = band.position(whole);
         let buffer = &slot.uploads[0];
-        self.write(gpu, buffer, &band.shape(whole)?.map(), &self.targets[first..first + band.pixels()]);
-        Ok(Against::Labels(Targets::new(buffer.as_entire_buffer_binding(), self.label_type)))
+        self.write(gpu, buffer, &band.shape(whole)?.map(), first);
+        Ok(Against::Labels(Targets::new(buffer.as_entire_buffer_binding(), self.label_type())))
     }
 
     fn is_soft(&self) -> bool {
@@ -115,17 +92,14 @@ impl<L: Copy + Into<i64>> HostTargets for HostLabels<'_, L> {
     }
 
     fn ignore_index(&self) -> Option<i64> {
-        Some(match self.label_type {
-            LabelType::U8 => u8::MAX.into(),
-            LabelType::U32 => u32::MAX.into(),
-        })
+        Some(self.codes.ignored())
     }
 
     fn weight(&self, _: &Logits, class_weights: Option<&[f32]>) -> f64 {
-        let mut pixels = vec![0u64; self.classes as usize];
+        let mut pixels = vec![0u64; self.codes.classes as usize];
         for &label in self.targets {
             // Codes of what is no class are beyond the classes.
-            if let Some(count) = pixels.get_mut(self.code(label.into()) as usize) {
+            if let Some(count) = pixels.get_mut(self.codes.of(label.into(), self.ignored) as usize) {
                 *count += 1;
             }
         }
@@ -136,7 +110,7 @@ impl<L: Copy + Into<i64>> HostTargets for HostLabels<'_, L> {
     }
 
     fn invalid(&self, position: usize) -> Error {
-        Error::Label { position: position as u64, label: self.targets[position].into(), classes: self.classes }
+        Error::Label { position: position as u64, label: self.targets[position].into(), classes: self.codes.classes }
     }
 }
 

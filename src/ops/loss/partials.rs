@@ -38,7 +38,7 @@ pub(crate) const REDUCTION: Specialisation = Specialisation::new(Access::Vec4, E
 const GROUPS: u32 = 4;
 
 /// Partial sums that an invocation of [`PARTIALS`] adds, `FAN` in `shaders/loss.wgsl`.
-const FAN: u32 = 64;
+pub(crate) const FAN: u32 = 64;
 
 /// Bytes of a [`LossRecord`], and of a partial sum.
 pub(crate) const RECORD: u64 = size_of::<LossRecord>() as u64;
@@ -56,12 +56,19 @@ pub(crate) struct PartialSums {
 impl PartialSums {
     /// For a kernel over every one of these bands of `logits`.
     pub fn new(gpu: &Gpu, logits: &Logits, bands: &[Band]) -> Result<Self, Error> {
-        let mut starts = Vec::with_capacity(bands.len() + 1);
-        starts.push(0);
-        let mut total = 0;
-        for band in bands {
+        let of_band = |band: &Band| {
             let groups = Params::new(&band.of(logits)).groups;
-            total += u64::from(partials_of_image(groups)) * u64::from(band.images);
+            u64::from(partials_of_image(groups)) * u64::from(band.images)
+        };
+        Self::of_parts(gpu, bands.iter().map(of_band))
+    }
+
+    /// For kernels that leave so many of them each: multiples of 16, so that all have a range that can be bound.
+    pub fn of_parts(gpu: &Gpu, counts: impl Iterator<Item = u64>) -> Result<Self, Error> {
+        let mut starts = vec![0];
+        let mut total = 0;
+        for count in counts {
+            total += count;
             let limit = u32::MAX;
             let what = "partial sums of a loss";
             starts.push(u32::try_from(total).map_err(|_| Error::Limit { what, needed: total, limit: limit.into() })?);

@@ -69,8 +69,7 @@ impl RegionLoss {
             host::stream(gpu, waiting, logits, input, (count, sizes), &mut of_logits).await?;
             gradient = Some(of_logits.values);
         }
-        let (value, ignored) = ((sum / divisor) as f32, pixels - valid);
-        Ok(Loss { value, pixels, ignored, per_pixel: None, per_element: None, per_region, per_term: None, gradient })
+        Ok(Loss { per_region, gradient, ..Loss::new((sum / divisor) as f32, pixels, pixels - valid) })
     }
 }
 

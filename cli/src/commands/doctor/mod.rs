@@ -31,6 +31,7 @@ mod soft_targets;
 mod softmax;
 mod temporal_smoothing;
 mod top_k;
+mod upsampled_cross_entropy;
 mod windows;
 
 use std::collections::BTreeSet;
@@ -74,6 +75,7 @@ fn cases() -> Cases {
         softmax::cases,
         temporal_smoothing::cases,
         top_k::cases,
+        upsampled_cross_entropy::cases,
         windows::cases,
     ];
     operators.into_iter().flat_map(|cases| cases()).collect()
