@@ -170,6 +170,29 @@ fn ignored_pixels() {
     }
 }
 
+/// Losses and gradient in one dispatch are those of two.
+#[test]
+fn losses_and_gradient() {
+    let shape = Logits::nchw(2, 3, 5, 8).unwrap();
+    let mut random = Random::new(5);
+    let (data, labels) = (random.logits(&shape), labels(&mut random, &shape));
+    for ignore_index in [None, Some(1)] {
+        let operator = BinaryCrossEntropy::new().ignore_index(ignore_index);
+        let expected = dispatch(gpu(), &operator, &shape, &data, &Truth::Labels(&labels, LabelType::U8)).unwrap();
+        let [input, targets] = [upload(gpu(), &shape, &data), upload_labels(gpu(), &shape, &labels, LabelType::U8)];
+        let [record, losses, gradient] = [16, shape.bytes(), shape.bytes()].map(|bytes| output(gpu(), bytes));
+        let of = Buffer::as_entire_buffer_binding;
+        let buffers = LossBuffers::new(of(&record)).losses(of(&losses)).gradient(of(&gradient));
+        let targets = Targets::new(of(&targets), LabelType::U8);
+        let work = operator.dispatch_labels(gpu(), &shape, of(&input), targets, buffers).unwrap();
+        let mut recorder = Recorder::new(gpu());
+        recorder.record(&work, &[&losses, &gradient]);
+        let found: Vec<Vec<f32>> = recorder.finish().map(|bytes| bytemuck::pod_collect_to_vec(&bytes)).collect();
+        assert_eq!(bits(&found[0]), bits(&expected.losses), "{ignore_index:?}");
+        assert_eq!(bits(&found[1]), bits(&expected.gradient), "{ignore_index:?}");
+    }
+}
+
 #[test]
 fn labels_that_are_no_class() {
     let shape = Logits::nchw(2, 3, 5, 7).unwrap();
