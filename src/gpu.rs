@@ -87,7 +87,7 @@ impl Gpu {
         }
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("seghead"),
-            required_features: adapter.features() & Features::SHADER_INT64,
+            required_features: adapter.features() & (Features::SHADER_INT64 | Features::TIMESTAMP_QUERY),
             required_limits: adapter.limits(),
             ..Default::default()
         };
