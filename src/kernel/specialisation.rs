@@ -75,6 +75,22 @@ impl Access {
         }
     }
 
+    /// The same for kernels that walk through the classes of several neighbouring groups together, and of each again where
+    /// a logit is special: 25 times at the most. With very many classes they own single groups, for llvmpipe ends loops
+    /// early ([`Gpu::loop_iterations`]).
+    pub(crate) fn choose_for_classes(gpu: &Gpu, in_fours: bool, classes: u32) -> Self {
+        const MOST: u32 = 65_535 / 25;
+        match Self::choose(gpu, in_fours) {
+            access if access.is_adjacent() && classes > MOST => Self::Vec4,
+            access => access,
+        }
+    }
+
+    /// Whether an invocation that owns several groups owns neighbours, `ADJACENT` in the shaders.
+    pub(crate) fn is_adjacent(self) -> bool {
+        self == Self::Words64
+    }
+
     fn load_source(self, element_type: ElementType) -> &'static str {
         match (self, element_type) {
             (Self::Scalar, ElementType::F32) => include_str!("../../shaders/prelude/load_scalar.wgsl"),
@@ -229,10 +245,12 @@ impl Specialisation {
         let Self { classes, class_weights, label_smoothing, per_pixel, log, taps, top_k, probabilities, .. } = *self;
         let Self { pos_weight, per_element, gradient, chosen_class, linear_light, decoded_photo, .. } = *self;
         let Scores { confidence, margin, entropy } = self.scores;
+        let adjacent = self.access.is_adjacent();
         let activation = self.activation as u32;
         format!(
             "const WORKGROUP: u32 = {WORKGROUP}u;\n\
              const CLASSES: u32 = {classes}u;\n\
+             const ADJACENT: bool = {adjacent};\n\
              const CONFIDENCE: bool = {confidence};\n\
              const MARGIN: bool = {margin};\n\
              const ENTROPY: bool = {entropy};\n\
@@ -269,6 +287,8 @@ impl Specialisation {
             let value = rest.rsplit(' ').next().unwrap_or_default();
             match value.trim_end_matches([';', 'u']) {
                 "false" | "0" => {}
+                // Follows from the access.
+                _ if name == "adjacent" => {}
                 "true" => words.push(name),
                 _ if name == "activation" => words.push(format!("{:?}", self.activation).to_lowercase()),
                 number if name == "top k" => words.push(format!("top {number}")),

@@ -59,6 +59,10 @@ fn specialisations(classes: u32) -> Vec<Specialisation> {
     Access::inputs().flat_map(both).collect()
 }
 
+/// Neighbouring groups that an invocation of [`STATISTICS`] owns where it owns several, `STRIP` in
+/// `shaders/prelude/statistics.wgsl`.
+const STRIP: u32 = 2;
+
 /// Class planes of a group that an invocation of [`APPLY`] owns, `CLASS_BLOCK` in `shaders/softmax.wgsl`.
 const CLASS_BLOCK: u32 = 8;
 
@@ -176,7 +180,7 @@ impl Softmax {
     ) -> Result<(), Error> {
         let params = Params::new(from).with_output(to);
         let specialise = |in_fours| {
-            let access = Access::choose(gpu, in_fours);
+            let access = Access::choose_for_classes(gpu, in_fours, from.classes());
             Specialisation { log: self.log, ..Specialisation::new(access, from.element_type(), from.classes()) }
         };
         let specialisation = specialise(params.reads_in_fours() && params.writes_in_fours(to.is_cropped()));
@@ -192,7 +196,8 @@ impl Softmax {
             Bound::whole(gpu, binding::MAXIMUM_OUT, &maximum)?,
             Bound::whole(gpu, binding::SCALE_OUT, &scale)?,
         ];
-        dispatch.push(gpu, (&STATISTICS, specialisation), params, &statistics, (groups, images))?;
+        let strips = groups.div_ceil(if specialisation.access.is_adjacent() { STRIP } else { 1 });
+        dispatch.push(gpu, (&STATISTICS, specialisation), params, &statistics, (strips, images))?;
         let maximum = Bound::whole(gpu, binding::MAXIMUM_IN, &maximum)?;
         let scale = Bound::whole(gpu, binding::SCALE_IN, &scale)?;
         let invocations = groups * params.classes.div_ceil(CLASS_BLOCK);

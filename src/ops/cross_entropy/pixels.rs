@@ -296,13 +296,14 @@ impl CrossEntropy {
             // Beside labels nothing else is read or written than maps.
             let alone = matches!(targets, Source::Labels(_)) && !gradient;
             let in_fours = params.reads_in_fours() && (alone || params.writes_in_fours(cropped));
+            let access = Access::choose_for_classes(gpu, in_fours, params.classes);
             let (kernel, labels) = targets.kernel(gradient);
             let specialisation = Specialisation {
                 labels,
                 class_weights: self.class_weights.is_some(),
                 label_smoothing: self.label_smoothing != 0.0,
                 per_pixel,
-                ..Specialisation::new(Access::choose(gpu, in_fours), part.element_type(), params.classes)
+                ..Specialisation::new(access, part.element_type(), params.classes)
             };
             buffers.push(weights.clone());
             let invocations = match &step {
