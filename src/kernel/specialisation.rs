@@ -66,12 +66,18 @@ impl Access {
 
     /// For groups that start at multiples of four elements, or anywhere.
     pub(crate) fn choose(gpu: &Gpu, in_fours: bool) -> Self {
-        if !in_fours {
-            Self::Scalar
-        } else if gpu.is_software() && gpu.features().contains(wgpu::Features::SHADER_INT64) {
-            Self::Words64
-        } else {
-            Self::Vec4
+        if in_fours { gpu.access() } else { Self::Scalar }
+    }
+
+    /// For groups of four, on a device: what `SEGHEAD_ACCESS` asks for, `vec4` or, with integers of 64 bits, `words64`;
+    /// or else what is fast there. All else in which kernels differ between adapters follows from it.
+    pub(crate) fn of_device(software: bool, features: wgpu::Features) -> Self {
+        let integers = features.contains(wgpu::Features::SHADER_INT64);
+        match std::env::var("SEGHEAD_ACCESS").as_deref() {
+            Ok("vec4") => Self::Vec4,
+            Ok("words64") if integers => Self::Words64,
+            _ if software && integers => Self::Words64,
+            _ => Self::Vec4,
         }
     }
 

@@ -55,7 +55,7 @@ struct Row {
     element_type: String,
     /// What is read and written at the least.
     bytes: u64,
-    /// Milliseconds that making the dispatch took: compiling, unless its pipelines were there.
+    /// Milliseconds that making the dispatch and warming up took: compiling, unless its pipelines were there.
     made: f64,
     kernels: Vec<String>,
     device: Times,
@@ -75,6 +75,7 @@ impl Row {
     ) -> Result<Self, Error> {
         let start = std::time::Instant::now();
         let Work { dispatch, bytes, end_to_end } = operators::work(tensors, operator, scale)?;
+        gpu.warm_up([&dispatch])?;
         let made = start.elapsed().as_secs_f64() * 1e3;
         let half = (bytes / 2).next_multiple_of(4);
         let usage = BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
