@@ -1,25 +1,67 @@
 // The class with the largest logit, the first of equals; a NaN counts as larger than everything, as in PyTorch. With
 // it, if asked for, the scores of prelude/best.wgsl.
 //
-// An invocation owns one group and walks its classes. Up to 24 classes the scores take a second walk, which the
-// compiler unrolls; above, their sums are carried along.
+// An invocation owns a group, or several, and walks the classes. Up to 24 classes the scores take a second walk, which
+// the compiler unrolls; above, their sums are carried along.
 //
 // A comparison of floats loses NaN, and on adapters that flush them subnormals; where a group may hold such values
 // its labels are found again by comparing integers.
 //
 // logits: [N, C, plane_stride] or [N, H · W, C], labels and scores: [N, map_groups] of four
 
+// Groups of an invocation: one; above 24 classes, where the planes are many streams of memory, a few neighbours.
+const OWN: u32 = 1u + u32(ADJACENT && CLASSES == 0u) * (3u + 4u * u32(!SCORES));
+
 @compute @workgroup_size(WORKGROUP)
 fn argmax(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  let group = invocation(workgroup, local);
-  if group >= group_count() {
+  let first_group = invocation(workgroup, local) * OWN;
+  if first_group >= group_count() {
     return;
   }
   let image = image_of(workgroup);
-  let first = place_of(image, group).element;
-  let at = map_at(image, group);
+  if OWN == 1u {
+    write_best(map_at(image, first_group), best_of(place_of(image, first_group).element));
+    return;
+  }
+  var firsts: array<u32, OWN>;
+  var best: array<Best, OWN>;
+  var largest = vec4(0u);
+  for (var k = 0u; k < OWN; k++) {
+    firsts[k] = place_of(image, min(first_group + k, group_count() - 1u)).element;
+    best[k] = first_class(load(firsts[k]));
+    largest = max(largest, magnitude(best[k].maximum));
+  }
   let stride = plane_stride();
+  var plane = stride;
+  for (var c = 1u; c < class_count(); c++) {
+    for (var k = 0u; k < OWN; k++) {
+      let x = load(firsts[k] + plane);
+      best[k] = next_class(best[k], x, c);
+      largest = max(largest, magnitude(x));
+    }
+    plane += stride;
+  }
+  var dubious = any(largest >= vec4(NOT_FINITE));
+  for (var k = 0u; k < OWN; k++) {
+    dubious = dubious || any(magnitude(best[k].maximum) < vec4(SMALLEST_NORMAL));
+  }
+  if !dubious {
+    for (var k = 0u; k < OWN; k++) {
+      if first_group + k < group_count() {
+        write_best(map_at(image, first_group + k), best[k]);
+      }
+    }
+    return;
+  }
+  // One by one, in a loop that no compiler unrolls: software adapters walk both ways of a branch.
+  let end = min(first_group + OWN, group_count());
+  for (var group = first_group; group < end; group++) {
+    write_best(map_at(image, group), best_of(place_of(image, group).element));
+  }
+}
 
+fn best_of(first: u32) -> Best {
+  let stride = plane_stride();
   var best = first_class(load(first));
   var largest = magnitude(best.maximum); // bits of the largest |x|, which tell whether there are special values
   var element = first;
@@ -35,13 +77,12 @@ fn argmax(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation
   }
   if SCORES && CLASSES != 0u {
     best.sum = vec4(0.0);
-    element = first;
+    var element = first;
     for (var c = 0u; c < class_count(); c++) {
       best = add_term(best, load(element));
-      element += stride;
+      element += plane_stride();
     }
   }
-
   let special = largest >= vec4(NOT_FINITE);
   if any(special) || any(magnitude(best.maximum) < vec4(SMALLEST_NORMAL)) {
     let exact = exact_best(first);
@@ -53,14 +94,15 @@ fn argmax(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation
       best.moment = select(best.moment, exact.moment, special);
     }
   }
-  write_best(at, best);
+  return best;
 }
 
+// The class count is read, not compiled in; see prelude/statistics.wgsl.
 fn exact_best(first: u32) -> Best {
   var best = first_class(load(first));
   var top = order4(best.maximum);
   var element = first;
-  for (var c = 1u; c < class_count(); c++) {
+  for (var c = 1u; c < params.classes; c++) {
     element += plane_stride();
     let x = load(element);
     let key = order4(x);
@@ -70,7 +112,7 @@ fn exact_best(first: u32) -> Best {
   if SCORES {
     best.sum = vec4(0.0);
     element = first;
-    for (var c = 0u; c < class_count(); c++) {
+    for (var c = 0u; c < params.classes; c++) {
       best = add_term(best, load(element));
       element += plane_stride();
     }

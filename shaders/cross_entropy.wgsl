@@ -7,7 +7,7 @@
 // A pixel whose target is the ignore index has loss 0 and weight 0. A target that is neither a class nor the ignore
 // index makes the pixel's loss, and every reduction over it, NaN, and its position is reported.
 //
-// `pixels`: an invocation owns GROUPS groups a workgroup apart and leaves one partial sum, which the kernels of
+// `pixels`: an invocation owns GROUPS groups and leaves one partial sum, which the kernels of
 // loss.wgsl add up; with PER_PIXEL it writes the losses too.
 //
 // logits: [N, C, plane_stride] or [N, H · W, C], targets and losses: [N, map_groups] of four, class_weights: [C],
@@ -78,57 +78,77 @@ fn pixels(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation
   }
   var sums = no_sums();
   let image = image_of(workgroup);
-  let first_group = (position - local) * GROUPS + local;
-  for (var k = 0u; k < GROUPS; k++) {
-    let group = first_group + k * WORKGROUP;
+  for (var k = 0u; k < GROUPS; k += STRIP) {
+    let group = own_group(position, local, k, GROUPS);
     if group >= group_count() {
       break;
     }
-    let at = map_at(image, group);
-    let place = place_of(image, group);
-    let of_group = group_of(targets[at], place.left);
-    let group_loss = losses_of(place.element, of_group.classes);
-    sums = added(sums, of_group, group_loss, image, place.pixel);
-    if PER_PIXEL {
-      losses[at] = select(select(vec4(0.0), group_loss, of_group.counted), vec4(params.nan), of_group.invalid);
+    let end = min(group + STRIP, group_count());
+    var strip: array<Online, STRIP>;
+    if CLASSES == 0u {
+      var firsts: array<u32, STRIP>;
+      for (var j = 0u; j < STRIP; j++) {
+        firsts[j] = place_of(image, min(group + j, group_count() - 1u)).element;
+      }
+      strip = strip_statistics(firsts);
+      if is_special(strip) {
+        for (var g = group; g < end; g++) {
+          sums = with_group(sums, image, g, online_statistics(place_of(image, g).element));
+        }
+        continue;
+      }
+    }
+    for (var j = 0u; j < STRIP; j++) {
+      if group + j < end {
+        sums = with_group(sums, image, group + j, Statistics(strip[j].maximum, strip[j].sum));
+      }
     }
   }
   partials_out[image * params.partials + position] = partial_of(sums);
 }
 
-// The losses of a group; a class out of range has some loss that the caller leaves out.
-fn losses_of(first: u32, classes: vec4<u32>) -> vec4<f32> {
+// With one more group, whose losses are written where they are wanted.
+fn with_group(sums: Sums, image: u32, group: u32, found: Statistics) -> Sums {
+  let at = map_at(image, group);
+  let place = place_of(image, group);
+  let of_group = group_of(targets[at], place.left);
+  let group_loss = losses_of(place.element, found, of_group.classes);
+  if PER_PIXEL {
+    losses[at] = select(select(vec4(0.0), group_loss, of_group.counted), vec4(params.nan), of_group.invalid);
+  }
+  return added(sums, of_group, group_loss, image, place.pixel);
+}
+
+// The losses of a group, of whose logits the statistics are known where there are many classes; a class out of range has
+// some loss that the caller leaves out.
+fn losses_of(first: u32, found: Statistics, classes: vec4<u32>) -> vec4<f32> {
+  if CLASSES == 0u {
+    return weighted_losses(found, chosen_of(first, classes), first, classes);
+  }
   let stride = plane_stride();
   var maximum = load(first);
   var sum = vec4(0.0);
   var chosen = vec4(0.0);
-  if CLASSES != 0u {
-    var largest = magnitude(maximum);
-    var element = first;
-    for (var c = 1u; c < class_count(); c++) {
-      element += stride;
-      let x = load(element);
-      maximum = max(maximum, x);
-      largest = max(largest, magnitude(x));
-    }
-    element = first;
-    for (var c = 0u; c < class_count(); c++) {
-      let x = load(element);
-      sum += exp(x - maximum);
-      chosen = select(chosen, x, classes == vec4(c));
-      element += stride;
-    }
-    let special = largest >= vec4(NOT_FINITE);
-    if any(special) {
-      let exact = exact_statistics(first);
-      maximum = select(maximum, exact.maximum, special);
-      sum = select(sum, exact.sum, special);
-    }
-  } else {
-    let found = online_statistics(first);
-    maximum = found.maximum;
-    sum = found.sum;
-    chosen = chosen_of(first, classes);
+  var largest = magnitude(maximum);
+  var element = first;
+  for (var c = 1u; c < class_count(); c++) {
+    element += stride;
+    let x = load(element);
+    maximum = max(maximum, x);
+    largest = max(largest, magnitude(x));
+  }
+  element = first;
+  for (var c = 0u; c < class_count(); c++) {
+    let x = load(element);
+    sum += exp(x - maximum);
+    chosen = select(chosen, x, classes == vec4(c));
+    element += stride;
+  }
+  let special = largest >= vec4(NOT_FINITE);
+  if any(special) {
+    let exact = exact_statistics(first);
+    maximum = select(maximum, exact.maximum, special);
+    sum = select(sum, exact.sum, special);
   }
   return weighted_losses(Statistics(maximum, sum), chosen, first, classes);
 }

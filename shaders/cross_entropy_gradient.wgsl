@@ -106,7 +106,7 @@ fn write_gradient(found: Statistics, place: Place, first_out: u32, shares: Share
   let factor = shares.all / found.sum;
   var element = place.element;
   var out = first_out;
-  for (var c = 0u; c < class_count(); c++) {
+  for (var c = 0u; c < params.classes; c++) {
     let of_all = exact_probability(load(element), found.maximum, factor);
     store(out, gradient_of(of_all, c, shares), place.left);
     element += plane_stride();

@@ -94,9 +94,8 @@ fn pixels(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation
   var valid = vec4(0u);
   var first_invalid = vec4(NONE);
   let image = image_of(workgroup);
-  let first_group = (position - local) * GROUPS + local;
   for (var k = 0u; k < GROUPS; k++) {
-    let group = first_group + k * WORKGROUP;
+    let group = own_group(position, local, k, GROUPS);
     if group >= group_count() {
       break;
     }
@@ -185,9 +184,8 @@ fn elements(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocati
   var loss = vec4(0.0);
   var pixels = 0u;
   let image = image_of(workgroup);
-  let first_group = (position - local) * GROUPS + local;
   for (var k = 0u; k < GROUPS; k++) {
-    let group = first_group + k * WORKGROUP;
+    let group = own_group(position, local, k, GROUPS);
     if group >= group_count() {
       break;
     }

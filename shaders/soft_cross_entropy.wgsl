@@ -10,7 +10,7 @@
 // A special value, or an overflow, makes products like 0 · Inf, which is NaN: the probability 0 of a class whose logit
 // is −Inf makes the loss NaN, as in PyTorch. Such groups are done again, product by product.
 //
-// `soft_pixels`: an invocation owns GROUPS groups a workgroup apart and leaves one partial sum, which the kernels
+// `soft_pixels`: an invocation owns GROUPS groups and leaves one partial sum, which the kernels
 // of loss.wgsl add up; with PER_PIXEL it writes the losses too. Every pixel has the weight 1.
 //
 // logits, soft targets: [N, C, plane_stride] or [N, H · W, C], losses: [N, map_groups] of four, class_weights: [C],
@@ -27,9 +27,8 @@ fn soft_pixels(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invoc
   var loss = vec4(0.0);
   var pixels = 0u;
   let image = image_of(workgroup);
-  let first_group = (position - local) * GROUPS + local;
   for (var k = 0u; k < GROUPS; k++) {
-    let group = first_group + k * WORKGROUP;
+    let group = own_group(position, local, k, GROUPS);
     if group >= group_count() {
       break;
     }
@@ -105,7 +104,7 @@ fn exact_losses(first: u32, first_target: u32) -> vec4<f32> {
   var loss = vec4(0.0);
   var element = first;
   var target_element = first_target;
-  for (var c = 0u; c < class_count(); c++) {
+  for (var c = 0u; c < params.classes; c++) {
     let p = smoothed(load_targets(target_element));
     let nll = (found.maximum - load(element)) + log_sum;
     var term = select(nll * p, times_infinity(p), magnitude(nll) == vec4(NOT_FINITE));

@@ -86,7 +86,7 @@ fn write_gradient(found: Statistics, place: Place, first_out: u32, weights: vec4
   let infinite = magnitude(weights) == vec4(NOT_FINITE);
   var element = place.element;
   var out = first_out;
-  for (var c = 0u; c < class_count(); c++) {
+  for (var c = 0u; c < params.classes; c++) {
     let q = exact_probability(load(element), found.maximum, reciprocal);
     let of_infinite = select(times_infinity(q), times_infinity(-q), weights < vec4(0.0));
     let of_all = select(q * weights, of_infinite, infinite);

@@ -68,7 +68,7 @@ fn registers(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocat
   if any(largest >= vec4(NOT_FINITE)) {
     let exact = exact_statistics(first);
     let scale = scale_of(exact.sum);
-    for (var c = 0u; c < class_count(); c++) {
+    for (var c = 0u; c < params.classes; c++) {
       store(out, exact_result(load(element), exact.maximum, scale), pixels);
       element += stride;
       out += out_plane_stride();
@@ -97,13 +97,31 @@ fn registers(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocat
 
 @compute @workgroup_size(WORKGROUP)
 fn statistics(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  let group = invocation(workgroup, local);
-  if group >= group_count() {
+  let image = image_of(workgroup);
+  let first_group = invocation(workgroup, local) * STRIP;
+  if first_group >= group_count() {
     return;
   }
-  let image = image_of(workgroup);
-  let found = online_statistics(place_of(image, group).element);
-  let at = map_at(image, group);
+  let end = min(first_group + STRIP, group_count());
+  var firsts: array<u32, STRIP>;
+  for (var k = 0u; k < STRIP; k++) {
+    firsts[k] = place_of(image, min(first_group + k, group_count() - 1u)).element;
+  }
+  var strip = strip_statistics(firsts);
+  if is_special(strip) {
+    for (var group = first_group; group < end; group++) {
+      write_statistics(map_at(image, group), online_statistics(place_of(image, group).element));
+    }
+    return;
+  }
+  for (var k = 0u; k < STRIP; k++) {
+    if first_group + k < end {
+      write_statistics(map_at(image, first_group + k), Statistics(strip[k].maximum, strip[k].sum));
+    }
+  }
+}
+
+fn write_statistics(at: u32, found: Statistics) {
   maximum_out[at] = found.maximum;
   scale_out[at] = scale_of(found.sum);
 }

@@ -260,8 +260,17 @@ impl Dispatch {
     ///
     /// Sets the pipeline and bind group 0.
     pub fn record_into(&self, pass: &mut wgpu::ComputePass<'_>) {
+        self.record_steps(pass, |step| step.workgroups);
+    }
+
+    /// The same without a single workgroup, for what the driver does before it starts one.
+    pub(crate) fn record_nothing(&self, pass: &mut wgpu::ComputePass<'_>) {
+        self.record_steps(pass, |_| [0; 3]);
+    }
+
+    fn record_steps(&self, pass: &mut wgpu::ComputePass<'_>, workgroups: impl Fn(&Step) -> [u32; 3]) {
         for step in &self.steps {
-            let [x, y, z] = step.workgroups;
+            let [x, y, z] = workgroups(step);
             pass.set_pipeline(&step.pipeline);
             pass.set_bind_group(0, &step.bind_group, &[]);
             pass.dispatch_workgroups(x, y, z);

@@ -2,8 +2,8 @@ use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
 
 use wgpu::{Backend, Backends, DeviceType, Features, PollType, PowerPreference};
 
-use crate::Error;
 use crate::kernel::{Access, Binding, Pipeline, PipelineKey, SpecialisedKernel};
+use crate::{Dispatch, Error};
 
 /// Which adapter [`Gpu::headless`] should take.
 ///
@@ -62,7 +62,7 @@ struct Inner {
     queue: wgpu::Queue,
     info: wgpu::AdapterInfo,
     limits: wgpu::Limits,
-    features: Features,
+    access: Access,
     pipelines: Mutex<Vec<(PipelineKey, Arc<OnceLock<Pipeline>>)>>,
     placeholders: [OnceLock<wgpu::Buffer>; 2],
     placeholder_photo: OnceLock<wgpu::Texture>,
@@ -87,7 +87,7 @@ impl Gpu {
         }
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("seghead"),
-            required_features: adapter.features() & Features::SHADER_INT64,
+            required_features: adapter.features() & (Features::SHADER_INT64 | Features::TIMESTAMP_QUERY),
             required_limits: adapter.limits(),
             ..Default::default()
         };
@@ -156,9 +156,10 @@ impl Gpu {
         let info = device.adapter_info();
         let limits = device.limits();
         let features = device.features();
+        let access = Access::of_device(is_software(&info), features);
         let pipelines = Mutex::default();
         let (placeholders, placeholder_photo) = Default::default();
-        let inner = Inner { device, queue, info, limits, features, pipelines, placeholders, placeholder_photo };
+        let inner = Inner { device, queue, info, limits, access, pipelines, placeholders, placeholder_photo };
         Self { inner: Arc::new(inner) }
     }
 
@@ -183,9 +184,10 @@ impl Gpu {
     }
 
     /// How the kernels read and write tensors whose rows start at multiples of four elements. Any other tensor they
-    /// take element by element.
+    /// take element by element. The environment variable `SEGHEAD_ACCESS`, `vec4` or `words64`, overrides the choice, for
+    /// measuring.
     pub fn access(&self) -> Access {
-        Access::choose(self, true)
+        self.inner.access
     }
 
     /// Every kernel in every specialisation that operators may ask for on this device with `classes` classes, whatever
@@ -216,6 +218,41 @@ impl Gpu {
         Ok(())
     }
 
+    /// Has the driver compile everything that `dispatches` run, now and not when they first do: records them without a
+    /// workgroup, submits that and waits. Nothing is read or written.
+    ///
+    /// Making a dispatch compiles its kernels as far as wgpu does; on several threads for several dispatches, if they are
+    /// made on several, and never a kernel twice. Software adapters, and some others, go on when a kernel first runs.
+    ///
+    /// ```
+    /// # use seghead::{Gpu, GpuOptions, Logits, Sigmoid, wgpu};
+    /// # let gpu = Gpu::headless_blocking(&GpuOptions::default())?;
+    /// # let logits = Logits::chw(2, 4, 4)?;
+    /// # let [input, output] = [(); 2].map(|()| gpu.device().create_buffer(&wgpu::BufferDescriptor {
+    /// #     label: None,
+    /// #     size: logits.bytes(),
+    /// #     usage: wgpu::BufferUsages::STORAGE,
+    /// #     mapped_at_creation: false,
+    /// # }));
+    /// # let (input, output) = (input.as_entire_buffer_binding(), output.as_entire_buffer_binding());
+    /// let sigmoid = Sigmoid::new().dispatch(&gpu, &logits, input, output)?;
+    /// gpu.warm_up([&sigmoid])?;
+    /// # Ok::<(), seghead::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Poll`] where waiting fails, for example because the device was lost.
+    pub fn warm_up<'a>(&self, dispatches: impl IntoIterator<Item = &'a Dispatch>) -> Result<(), Error> {
+        let label = Some("seghead warm-up");
+        let mut encoder = self.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label });
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label, timestamp_writes: None });
+        dispatches.into_iter().for_each(|dispatch| dispatch.record_nothing(&mut pass));
+        drop(pass);
+        self.queue().submit([encoder.finish()]);
+        self.wait()
+    }
+
     /// The iterations after which an invocation's loops end, unfinished, on this adapter.
     pub(crate) fn loop_iterations(&self) -> Option<u32> {
         // LP_MAX_TGSI_LOOP_ITERATIONS in Mesa's gallivm, counted over all loops of an invocation.
@@ -224,10 +261,6 @@ impl Gpu {
 
     pub(crate) fn limits(&self) -> &wgpu::Limits {
         &self.inner.limits
-    }
-
-    pub(crate) fn features(&self) -> Features {
-        self.inner.features
     }
 
     /// The pipeline of `key`, compiled by the first thread that asks and awaited by the others.

@@ -92,6 +92,8 @@ pub enum Command {
     Adapters,
     /// Test every kernel on the chosen adapter against a reference in double precision
     Doctor(Doctor),
+    /// How long the operators take on the chosen adapter, beside a copy of as many bytes
+    Bench(Bench),
 }
 
 #[derive(Args, Debug)]
@@ -99,6 +101,63 @@ pub struct Doctor {
     /// Test only the kernels with this in their name, such as argmax
     #[arg(long, value_name = "SUBSTRING")]
     pub kernel: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct Bench {
+    /// Shapes of logits, C×H×W or N×C×H×W [default: 21x512x512 19x1024x2048]
+    #[arg(long, num_args = 1.., value_name = "CxHxW", value_parser = parse_shape)]
+    pub shape: Vec<[u32; 4]>,
+    /// Operators, by default all
+    #[arg(long, num_args = 1.., value_name = "OP")]
+    pub op: Vec<BenchOperator>,
+    /// Types of logits [default: f32]
+    #[arg(long = "type", num_args = 1.., value_name = "TYPE")]
+    pub float: Vec<Float>,
+    /// How many times as high and as wide as the logits the result of segment is, above 0
+    #[arg(long, default_value_t = 4.0, value_name = "S", value_parser = parse_scale, allow_negative_numbers = true)]
+    pub scale: f64,
+    /// Runs of each, fewer where they take long
+    #[arg(long, default_value_t = 15, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub runs: u32,
+}
+
+/// What `bench` measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BenchOperator {
+    Softmax,
+    LogSoftmax,
+    SoftmaxHeight,
+    SoftmaxWidth,
+    Sigmoid,
+    Argmax,
+    ArgmaxConfidence,
+    #[value(name = "top-1")]
+    Top1,
+    #[value(name = "top-3")]
+    Top3,
+    #[value(name = "top-3-probabilities")]
+    Top3Probabilities,
+    CrossEntropy,
+    CrossEntropyPixels,
+    CrossEntropyGradient,
+    Segment,
+    SegmentConfidence,
+    ConfusionMatrix,
+}
+
+impl BenchOperator {
+    /// The name on the command line.
+    pub fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+}
+
+/// The type of a float.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Float {
+    F32,
+    F16,
 }
 
 #[derive(Args, Debug)]
@@ -647,6 +706,21 @@ fn parse_size(text: &str) -> Result<(u32, u32), String> {
     let side = |text: &str| text.parse().ok().filter(|&side: &u32| side > 0);
     let parsed = text.split_once(['x', 'X']).and_then(|(width, height)| Some((side(width)?, side(height)?)));
     parsed.ok_or_else(|| "expected width x height, such as 640x480, each above 0 and below 2³²".to_owned())
+}
+
+fn parse_shape(text: &str) -> Result<[u32; 4], String> {
+    let sides: Option<Vec<u32>> =
+        text.split(['x', 'X']).map(|side| side.parse().ok().filter(|&side| side > 0)).collect();
+    match sides.as_deref() {
+        Some(&[classes, height, width]) => Ok([1, classes, height, width]),
+        Some(&[images, classes, height, width]) => Ok([images, classes, height, width]),
+        _ => Err("expected C×H×W or N×C×H×W, such as 21x512x512, each above 0 and below 2³²".to_owned()),
+    }
+}
+
+fn parse_scale(text: &str) -> Result<f64, String> {
+    let scale = text.parse().ok().filter(|scale: &f64| *scale > 0.0 && scale.is_finite());
+    scale.ok_or_else(|| "expected a number above 0".to_owned())
 }
 
 fn parse_shard(text: &str) -> Result<(u32, u32), String> {

@@ -42,6 +42,7 @@ fn main() -> ExitCode {
         Command::Inspect(args) => commands::inspect::run(args, &cli.common),
         Command::Adapters => commands::adapters::run(&cli.common),
         Command::Doctor(args) => commands::doctor::run(args, &cli.common),
+        Command::Bench(args) => commands::bench::run(args, &cli.common),
     };
     match result {
         Ok(()) => {

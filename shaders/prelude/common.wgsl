@@ -111,6 +111,16 @@ fn invocation(workgroup: vec3<u32>, local: u32) -> u32 {
   return (workgroup.y * params.grid.x + workgroup.x) * WORKGROUP + local;
 }
 
+// The k-th of `count` groups that an invocation owns, from its position and its place in the workgroup. Neighbouring
+// invocations read neighbouring groups, each of its own a workgroup apart; or where ADJACENT, an invocation owns
+// neighbours: a software adapter takes an access of a few invocations apart anyway, and then reads longer runs of memory.
+fn own_group(position: u32, local: u32, k: u32, count: u32) -> u32 {
+  if ADJACENT {
+    return position * count + k;
+  }
+  return (position - local) * count + local + k * WORKGROUP;
+}
+
 fn image_of(workgroup: vec3<u32>) -> u32 {
   return workgroup.z + params.grid.w;
 }

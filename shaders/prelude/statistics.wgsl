@@ -5,49 +5,107 @@ struct Statistics {
   sum: vec4<f32>,
 }
 
-// One walk over the classes, five at a time: the sum is rescaled whenever the maximum moves, once for five.
-fn online_statistics(first: u32) -> Statistics {
-  let s = plane_stride();
-  var maximum = load(first);
-  var largest = magnitude(maximum);
-  var sum = vec4(1.0);
-  var element = first + s;
-  var c = 1u;
-  for (; c + 5u <= params.classes; c += 5u) {
-    let x0 = load(element);
-    let x1 = load(element + s);
-    let x2 = load(element + 2u * s);
-    let x3 = load(element + 3u * s);
-    let x4 = load(element + 4u * s);
-    let m = max(max(max(x0, x1), max(x2, x3)), max(x4, maximum));
-    sum = sum * exp(maximum - m) + (exp(x0 - m) + exp(x1 - m)) + (exp(x2 - m) + exp(x3 - m)) + exp(x4 - m);
-    maximum = m;
-    let larger = max(max(magnitude(x0), magnitude(x1)), max(magnitude(x2), magnitude(x3)));
-    largest = max(largest, max(larger, magnitude(x4)));
-    element += 5u * s;
-  }
-  for (; c < params.classes; c++) {
-    let x = load(element);
-    let m = max(maximum, x);
-    sum = sum * exp(maximum - m) + exp(x - m);
-    maximum = m;
-    largest = max(largest, magnitude(x));
-    element += s;
-  }
-  let special = largest >= vec4(NOT_FINITE);
-  if any(special) {
-    let exact = exact_statistics(first);
-    return Statistics(select(maximum, exact.maximum, special), select(sum, exact.sum, special));
-  }
-  return Statistics(maximum, sum);
+// What is known after some of the classes: `sum` is rescaled whenever the maximum moves.
+struct Online {
+  maximum: vec4<f32>,
+  sum: vec4<f32>,
+  largest: vec4<u32>, // bits of the largest |x|
 }
 
-// The same in two walks that heed special values: −Inf adds nothing to the sum.
+fn first_online(x: vec4<f32>) -> Online {
+  return Online(x, vec4(1.0), magnitude(x));
+}
+
+fn next_online(s: Online, x: vec4<f32>) -> Online {
+  let m = max(s.maximum, x);
+  return Online(m, s.sum * exp(s.maximum - m) + exp(x - m), max(s.largest, magnitude(x)));
+}
+
+// The same for five classes from `element` on: one rescaling for all of them.
+fn next_five(s: Online, element: u32, stride: u32) -> Online {
+  let x0 = load(element);
+  let x1 = load(element + stride);
+  let x2 = load(element + 2u * stride);
+  let x3 = load(element + 3u * stride);
+  let x4 = load(element + 4u * stride);
+  let m = max(max(max(x0, x1), max(x2, x3)), max(x4, s.maximum));
+  let sum = s.sum * exp(s.maximum - m) + (exp(x0 - m) + exp(x1 - m)) + (exp(x2 - m) + exp(x3 - m)) + exp(x4 - m);
+  let larger = max(max(magnitude(x0), magnitude(x1)), max(magnitude(x2), magnitude(x3)));
+  return Online(m, sum, max(s.largest, max(larger, magnitude(x4))));
+}
+
+// With groups that have special values done again.
+fn finished(s: Online, first: u32) -> Statistics {
+  let special = s.largest >= vec4(NOT_FINITE);
+  if any(special) {
+    let exact = exact_statistics(first);
+    return Statistics(select(s.maximum, exact.maximum, special), select(s.sum, exact.sum, special));
+  }
+  return Statistics(s.maximum, s.sum);
+}
+
+// One walk over the classes, five at a time.
+fn online_statistics(first: u32) -> Statistics {
+  let stride = plane_stride();
+  var s = first_online(load(first));
+  var element = first + stride;
+  var c = 1u;
+  for (; c + 5u <= params.classes; c += 5u) {
+    s = next_five(s, element, stride);
+    element += 5u * stride;
+  }
+  for (; c < params.classes; c++) {
+    s = next_online(s, load(element));
+    element += stride;
+  }
+  return finished(s, first);
+}
+
+// Groups that an invocation walks through the classes together: neighbours, where there are several.
+const STRIP: u32 = 1u + u32(ADJACENT);
+
+// The same walk for all groups of a strip. Where one of them `is_special`, they are to be done again one by one, in a loop
+// that no compiler unrolls: software adapters walk both ways of a branch.
+fn strip_statistics(firsts: array<u32, STRIP>) -> array<Online, STRIP> {
+  let stride = plane_stride();
+  var elements = firsts;
+  var s: array<Online, STRIP>;
+  for (var k = 0u; k < STRIP; k++) {
+    s[k] = first_online(load(elements[k]));
+    elements[k] += stride;
+  }
+  var c = 1u;
+  for (; c + 5u <= params.classes; c += 5u) {
+    for (var k = 0u; k < STRIP; k++) {
+      s[k] = next_five(s[k], elements[k], stride);
+      elements[k] += 5u * stride;
+    }
+  }
+  for (; c < params.classes; c++) {
+    for (var k = 0u; k < STRIP; k++) {
+      s[k] = next_online(s[k], load(elements[k]));
+      elements[k] += stride;
+    }
+  }
+  return s;
+}
+
+fn is_special(strip: array<Online, STRIP>) -> bool {
+  var s = strip;
+  var largest = vec4(0u);
+  for (var k = 0u; k < STRIP; k++) {
+    largest = max(largest, s[k].largest);
+  }
+  return any(largest >= vec4(NOT_FINITE));
+}
+
+// The same in two walks that heed special values: −Inf adds nothing to the sum. The class count is read, not compiled in:
+// software adapters walk both ways of a branch, and through an unrolled loop to its end.
 fn exact_statistics(first: u32) -> Statistics {
   var maximum = load(first);
   var top = order4(maximum);
   var element = first;
-  for (var c = 1u; c < class_count(); c++) {
+  for (var c = 1u; c < params.classes; c++) {
     element += plane_stride();
     let x = load(element);
     let key = order4(x);
@@ -56,7 +114,7 @@ fn exact_statistics(first: u32) -> Statistics {
   }
   var sum = vec4(0.0);
   element = first;
-  for (var c = 0u; c < class_count(); c++) {
+  for (var c = 0u; c < params.classes; c++) {
     let x = load(element);
     sum += select(exp(x - maximum), vec4(0.0), magnitude(x) >= vec4(NOT_FINITE));
     element += plane_stride();

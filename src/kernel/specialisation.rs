@@ -66,13 +66,32 @@ impl Access {
 
     /// For groups that start at multiples of four elements, or anywhere.
     pub(crate) fn choose(gpu: &Gpu, in_fours: bool) -> Self {
-        if !in_fours {
-            Self::Scalar
-        } else if gpu.is_software() && gpu.features().contains(wgpu::Features::SHADER_INT64) {
-            Self::Words64
-        } else {
-            Self::Vec4
+        if in_fours { gpu.access() } else { Self::Scalar }
+    }
+
+    /// For groups of four, on a device: what `SEGHEAD_ACCESS` asks for, `vec4` or, with integers of 64 bits, `words64`;
+    /// or else what is fast there. All else in which kernels differ between adapters follows from it.
+    pub(crate) fn of_device(software: bool, features: wgpu::Features) -> Self {
+        let integers = features.contains(wgpu::Features::SHADER_INT64);
+        match std::env::var("SEGHEAD_ACCESS").as_deref() {
+            Ok("vec4") => Self::Vec4,
+            Ok("words64") if integers => Self::Words64,
+            _ if software && integers => Self::Words64,
+            _ => Self::Vec4,
         }
+    }
+
+    /// The one for kernels that walk through the classes of several neighbouring groups together, and of each again where
+    /// a logit is special: 25 times at the most. With very many classes they own single groups, for llvmpipe ends loops
+    /// early ([`Gpu::loop_iterations`]).
+    pub(crate) fn for_classes(self, classes: u32) -> Self {
+        const MOST: u32 = 65_535 / 25;
+        if self.is_adjacent() && classes > MOST { Self::Vec4 } else { self }
+    }
+
+    /// Whether an invocation that owns several groups owns neighbours, `ADJACENT` in the shaders.
+    pub(crate) fn is_adjacent(self) -> bool {
+        self == Self::Words64
     }
 
     fn load_source(self, element_type: ElementType) -> &'static str {
@@ -232,10 +251,12 @@ impl Specialisation {
         let Self { classes, class_weights, label_smoothing, per_pixel, log, taps, top_k, probabilities, .. } = *self;
         let Self { pos_weight, per_element, gradient, counts, chosen_class, linear_light, decoded_photo, .. } = *self;
         let Scores { confidence, margin, entropy } = self.scores;
+        let adjacent = self.access.is_adjacent();
         let activation = self.activation as u32;
         format!(
             "const WORKGROUP: u32 = {WORKGROUP}u;\n\
              const CLASSES: u32 = {classes}u;\n\
+             const ADJACENT: bool = {adjacent};\n\
              const CONFIDENCE: bool = {confidence};\n\
              const MARGIN: bool = {margin};\n\
              const ENTROPY: bool = {entropy};\n\
@@ -273,6 +294,8 @@ impl Specialisation {
             let value = rest.rsplit(' ').next().unwrap_or_default();
             match value.trim_end_matches([';', 'u']) {
                 "false" | "0" => {}
+                // Follows from the access.
+                _ if name == "adjacent" => {}
                 "true" => words.push(name),
                 _ if name == "activation" => words.push(format!("{:?}", self.activation).to_lowercase()),
                 number if name == "top k" => words.push(format!("top {number}")),

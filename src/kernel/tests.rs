@@ -76,6 +76,24 @@ fn a_specialisation_has_a_name_of_its_own() {
 }
 
 #[test]
+fn threads_share_a_pipeline() {
+    use std::sync::Barrier;
+
+    let gpu = crate::Gpu::headless_blocking(&crate::GpuOptions::default()).unwrap();
+    let key = (&ops::sigmoid::SIGMOID, Specialisation::new(Access::Vec4, ElementType::F32, 0));
+    let barrier = Barrier::new(4);
+    let compile = || {
+        barrier.wait();
+        gpu.pipeline(key).pipeline
+    };
+    let pipelines: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(compile)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(pipelines.windows(2).all(|pair| pair[0] == pair[1]), "compiled more than once");
+}
+
+#[test]
 fn every_shader_file_is_in_a_kernel() {
     let mut files = 0;
     let sources: Vec<String> = KERNELS

@@ -27,6 +27,15 @@ pub(crate) static ARGMAX: Kernel = Kernel {
     },
 };
 
+/// Groups of four pixels that an invocation owns, `OWN` in `shaders/argmax.wgsl`.
+fn own(specialisation: &Specialisation) -> u32 {
+    match specialisation.access.is_adjacent() && specialisation.classes == 0 {
+        true if specialisation.scores == Scores::NONE => 8,
+        true => 4,
+        false => 1,
+    }
+}
+
 /// The class with the largest logit of every pixel, and, if asked for, how sure the network is of it: confidence, margin
 /// and entropy, in the same pass.
 ///
@@ -107,12 +116,13 @@ impl Argmax {
             let groups = MapPart::of(&logits.map(), band);
             let [labels_buffer, confidence, margin, entropy] = outputs.bind(gpu, &logits.map(), labels, &groups)?;
             let params = Params { map_offset: groups.offset(), ..Params::new(&part) };
-            let access = Access::choose(gpu, params.reads_in_fours());
+            let access = Access::choose(gpu, params.reads_in_fours()).for_classes(params.classes);
             let scores = outputs.scores().level();
             let specialisation = Specialisation::new(access, part.element_type(), logits.classes());
             let specialisation = Specialisation { labels, scores, ..specialisation };
             let buffers = [input, labels_buffer, confidence, margin, entropy];
-            dispatch.push(gpu, (&ARGMAX, specialisation), params, &buffers, (params.groups, part.images()))?;
+            let invocations = params.groups.div_ceil(own(&specialisation));
+            dispatch.push(gpu, (&ARGMAX, specialisation), params, &buffers, (invocations, part.images()))?;
         }
         Ok(dispatch)
     }

@@ -59,6 +59,10 @@ fn specialisations(classes: u32) -> Vec<Specialisation> {
     Access::inputs().flat_map(both).collect()
 }
 
+/// Neighbouring groups that an invocation of [`STATISTICS`] owns where it owns several, `STRIP` in
+/// `shaders/prelude/statistics.wgsl`.
+const STRIP: u32 = 2;
+
 /// Class planes of a group that an invocation of [`APPLY`] owns, `CLASS_BLOCK` in `shaders/softmax.wgsl`.
 const CLASS_BLOCK: u32 = 8;
 
@@ -176,7 +180,7 @@ impl Softmax {
     ) -> Result<(), Error> {
         let params = Params::new(from).with_output(to);
         let specialise = |in_fours| {
-            let access = Access::choose(gpu, in_fours);
+            let access = Access::choose(gpu, in_fours).for_classes(from.classes());
             Specialisation { log: self.log, ..Specialisation::new(access, from.element_type(), from.classes()) }
         };
         let specialisation = specialise(params.reads_in_fours() && params.writes_in_fours(to.is_cropped()));
@@ -184,15 +188,7 @@ impl Softmax {
         if specialisation.classes != 0 {
             return dispatch.push(gpu, (&REGISTERS, specialisation), params, &[input, output], (groups, images));
         }
-        let bytes = u64::from(images) * u64::from(params.map_groups) * 16;
-        let maximum = scratch(gpu, "softmax maximum", bytes)?;
-        let scale = scratch(gpu, "softmax scale", bytes)?;
-        let statistics = [
-            input.clone(),
-            Bound::whole(gpu, binding::MAXIMUM_OUT, &maximum)?,
-            Bound::whole(gpu, binding::SCALE_OUT, &scale)?,
-        ];
-        dispatch.push(gpu, (&STATISTICS, specialisation), params, &statistics, (groups, images))?;
+        let [maximum, scale] = push_statistics(gpu, dispatch, &input, (params, images), specialisation)?;
         let maximum = Bound::whole(gpu, binding::MAXIMUM_IN, &maximum)?;
         let scale = Bound::whole(gpu, binding::SCALE_IN, &scale)?;
         let invocations = groups * params.classes.div_ceil(CLASS_BLOCK);
@@ -273,4 +269,25 @@ impl Softmax {
         };
         host::map_tensor(gpu, waiting, (&whole, &result), &mut input, &parts, dispatch).await
     }
+}
+
+/// Finds the maximum and the scale of every group of the images that `params` are about.
+pub(in crate::ops) fn push_statistics(
+    gpu: &Gpu,
+    dispatch: &mut Dispatch,
+    input: &Bound<'_>,
+    (params, images): (Params, u32),
+    specialisation: Specialisation,
+) -> Result<[wgpu::Buffer; 2], Error> {
+    let bytes = u64::from(images) * u64::from(params.map_groups) * 16;
+    let found = [scratch(gpu, "softmax maximum", bytes)?, scratch(gpu, "softmax scale", bytes)?];
+    let [maximum, scale] = &found;
+    let buffers = [
+        input.clone(),
+        Bound::whole(gpu, binding::MAXIMUM_OUT, maximum)?,
+        Bound::whole(gpu, binding::SCALE_OUT, scale)?,
+    ];
+    let strips = params.groups.div_ceil(if specialisation.access.is_adjacent() { STRIP } else { 1 });
+    dispatch.push(gpu, (&STATISTICS, specialisation), params, &buffers, (strips, images))?;
+    Ok(found)
 }

@@ -2,6 +2,7 @@
 
 pub mod adapters;
 pub mod argmax;
+pub mod bench;
 pub mod demo;
 pub mod doctor;
 pub mod eval;

@@ -196,7 +196,7 @@ impl CrossEntropy {
             labels: key.labels,
             class_weights: self.class_weights.is_some(),
             label_smoothing: self.label_smoothing != 0.0,
-            ..Specialisation::new(key.access, key.element_type, classes)
+            ..Specialisation::new(key.access.for_classes(classes), key.element_type, classes)
         }
     }
 }

@@ -8,10 +8,10 @@ use super::RegionLoss;
 use super::score::{SUMS, Sums};
 use crate::bands::{self, Band};
 use crate::dispatch::{Bound, scratch};
-use crate::kernel::{Access, Binding, Kernel, Params, PipelineKey, Specialisation, binding};
+use crate::kernel::{Access, Binding, Kernel, Params, Specialisation, binding};
 use crate::map::MapPart;
 use crate::ops::loss::{Against, ignore_index_in_32_bits};
-use crate::ops::softmax::STATISTICS;
+use crate::ops::softmax::push_statistics;
 use crate::window::Window;
 use crate::{Activation, Dispatch, Error, Gpu, LabelType, Logits};
 
@@ -250,18 +250,9 @@ impl<'a> Pixels<'a> {
 /// Finds the maximum and the scale of the softmax of every pixel.
 fn push_softmax(gpu: &Gpu, dispatch: &mut Dispatch, input: &Bound<'_>, part: &Logits) -> Result<[Buffer; 2], Error> {
     let params = Params::new(part);
-    let bytes = u64::from(part.images()) * u64::from(params.map_groups) * 16;
-    let found = [scratch(gpu, "softmax maximum", bytes)?, scratch(gpu, "softmax scale", bytes)?];
-    let [maximum, scale] = &found;
-    let buffers = [
-        input.clone(),
-        Bound::whole(gpu, binding::MAXIMUM_OUT, maximum)?,
-        Bound::whole(gpu, binding::SCALE_OUT, scale)?,
-    ];
-    let access = Access::choose(gpu, params.reads_in_fours());
-    let key: PipelineKey = (&STATISTICS, Specialisation::new(access, part.element_type(), 0));
-    dispatch.push(gpu, key, params, &buffers, (params.groups, part.images()))?;
-    Ok(found)
+    let access = Access::choose(gpu, params.reads_in_fours()).for_classes(part.classes());
+    let key = Specialisation::new(access, part.element_type(), 0);
+    push_statistics(gpu, dispatch, input, (params, part.images()), key)
 }
 
 /// Bands that logits can be taken in, with the sums of all lanes of each.
