@@ -62,7 +62,6 @@ struct Inner {
     queue: wgpu::Queue,
     info: wgpu::AdapterInfo,
     limits: wgpu::Limits,
-    features: Features,
     access: Access,
     pipelines: Mutex<Vec<(PipelineKey, Arc<OnceLock<Pipeline>>)>>,
     placeholders: [OnceLock<wgpu::Buffer>; 2],
@@ -156,11 +155,10 @@ impl Gpu {
     pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Self {
         let info = device.adapter_info();
         let limits = device.limits();
-        let features = device.features();
-        let access = Access::of_device(is_software(&info), features);
+        let access = Access::of_device(is_software(&info), device.features());
         let pipelines = Mutex::default();
         let (placeholders, placeholder_photo) = Default::default();
-        let inner = Inner { device, queue, info, limits, features, access, pipelines, placeholders, placeholder_photo };
+        let inner = Inner { device, queue, info, limits, access, pipelines, placeholders, placeholder_photo };
         Self { inner: Arc::new(inner) }
     }
 
@@ -262,10 +260,6 @@ impl Gpu {
 
     pub(crate) fn limits(&self) -> &wgpu::Limits {
         &self.inner.limits
-    }
-
-    pub(crate) fn features(&self) -> Features {
-        self.inner.features
     }
 
     /// The pipeline of `key`, compiled by the first thread that asks and awaited by the others.
