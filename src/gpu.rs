@@ -155,8 +155,7 @@ impl Gpu {
     pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Self {
         let info = device.adapter_info();
         let limits = device.limits();
-        let features = device.features();
-        let access = Access::of_device(is_software(&info), features);
+        let access = Access::of_device(is_software(&info), device.features());
         let pipelines = Mutex::default();
         let (placeholders, placeholder_photo) = Default::default();
         let inner = Inner { device, queue, info, limits, access, pipelines, placeholders, placeholder_photo };
