@@ -287,15 +287,9 @@ pub(crate) fn check_texture(
 /// Does `work`, or returns what wgpu holds against it: that a resource was destroyed or is another device's shows in no
 /// other way.
 pub(crate) fn refusing<R>(gpu: &Gpu, what: &'static str, work: impl FnOnce() -> R) -> Result<R, Error> {
-    // A browser reports errors later, to the device's handler.
-    if cfg!(target_family = "wasm") {
-        return Ok(work());
-    }
-    let scope = gpu.device().push_error_scope(wgpu::ErrorFilter::Validation);
-    let result = work();
-    match pollster::block_on(scope.pop()) {
-        None => Ok(result),
-        Some(error) => Err(Error::of_device(what, one_line(&error))),
+    match host::caught(gpu, wgpu::ErrorFilter::Validation, work) {
+        (result, None) => Ok(result),
+        (_, Some(error)) => Err(Error::of_device(what, one_line(&error))),
     }
 }
 

@@ -1,6 +1,6 @@
 use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
 
-use wgpu::{Backend, Backends, DeviceType, Features, PollType, PowerPreference};
+use wgpu::{Backend, Backends, DeviceType, Features, PowerPreference};
 
 use crate::Error;
 use crate::kernel::{Access, Binding, Pipeline, PipelineKey, SpecialisedKernel};
@@ -97,11 +97,13 @@ impl Gpu {
         }
     }
 
-    /// [`headless`](Self::headless) for programs without an executor.
+    /// [`headless`](Self::headless) for programs without an executor. As everything that waits, it is not there on
+    /// wasm32, where nothing may block.
     ///
     /// # Errors
     ///
     /// As [`headless`](Self::headless).
+    #[cfg(not(target_family = "wasm"))]
     pub fn headless_blocking(options: &GpuOptions) -> Result<Self, Error> {
         pollster::block_on(Self::headless(options))
     }
@@ -206,13 +208,14 @@ impl Gpu {
 
     /// Waits until the device has finished what was submitted, and runs the callbacks of finished mappings.
     ///
-    /// For programs without a frame loop. In a browser this does nothing: the browser calls back.
+    /// For programs without a frame loop. Not there on wasm32: a browser calls back by itself.
     ///
     /// # Errors
     ///
     /// [`Error::Poll`] where waiting fails, for example because the device was lost.
+    #[cfg(not(target_family = "wasm"))]
     pub fn wait(&self) -> Result<(), Error> {
-        self.device().poll(PollType::wait_indefinitely())?;
+        self.device().poll(wgpu::PollType::wait_indefinitely())?;
         Ok(())
     }
 

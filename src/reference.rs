@@ -285,31 +285,40 @@ fn packed_pixels(logits: &Logits, values: impl Iterator<Item = Vec<f64>>) -> Vec
     result
 }
 
+/// Where position `x` of an axis of `output` elements reads one of `input`: the element before it, the one behind it, and
+/// the weight of the latter in 0..1. Positions below 0 are moved to 0, an element behind the last one to the last one.
+///
+/// ```
+/// use seghead::{Resize, reference};
+/// assert_eq!(reference::taps(2, 2, 4, Resize::HalfPixel), (0, 1, 0.75));
+/// assert_eq!(reference::taps(3, 2, 4, Resize::HalfPixel), (1, 1, 0.25));
+/// ```
+pub fn taps(x: u32, input: u32, output: u32, resize: Resize) -> (usize, usize, f64) {
+    let (x, input_size, output_size) = (f64::from(x), f64::from(input), f64::from(output));
+    let position = match resize {
+        Resize::HalfPixel => (x + 0.5) * input_size / output_size - 0.5,
+        Resize::AlignCorners if output > 1 => x * (input_size - 1.0) / (output_size - 1.0),
+        Resize::AlignCorners => 0.0,
+        Resize::Asymmetric => x * input_size / output_size,
+    };
+    let position = position.max(0.0);
+    let index = position.floor() as usize;
+    (index, (index + 1).min(input as usize - 1), position - position.floor())
+}
+
 /// Bilinear interpolation to `height × width`, N × C × height × width: what [`Segment`](crate::Segment) never stores.
 ///
 /// As [`torch.nn.functional.interpolate`](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.interpolate.html)
-/// with `mode="bilinear"`: positions below 0 are moved to 0, a tap behind the last one to the last one.
+/// with `mode="bilinear"`, from the [`taps`] along either axis.
 pub fn upsample<T: Copy + Into<f64>>(logits: &Logits, data: &[T], height: u32, width: u32, resize: Resize) -> Vec<f64> {
-    let source = |x: u32, input: u32, output: u32| {
-        let (x, input_size, output_size) = (f64::from(x), f64::from(input), f64::from(output));
-        let position = match resize {
-            Resize::HalfPixel => (x + 0.5) * input_size / output_size - 0.5,
-            Resize::AlignCorners if output > 1 => x * (input_size - 1.0) / (output_size - 1.0),
-            Resize::AlignCorners => 0.0,
-            Resize::Asymmetric => x * input_size / output_size,
-        };
-        let position = position.max(0.0);
-        let index = position.floor() as usize;
-        (index, (index + 1).min(input as usize - 1), position - position.floor())
-    };
     let (classes, size) = (logits.classes() as usize, (height as usize, width as usize));
     let (in_height, in_width) = (logits.height() as usize, logits.width() as usize);
     let mut result = vec![0.0; logits.images() as usize * classes * size.0 * size.1];
     let Ok(full) = logits.resized(logits.images(), height, width) else { return result };
     for pixel in 0..full.map().pixels() {
         let (image, y, x) = (pixel / (size.0 * size.1), pixel / size.1 % size.0, pixel % size.1);
-        let (top, bottom, fy) = source(y as u32, logits.height(), height);
-        let (left, right, fx) = source(x as u32, logits.width(), width);
+        let (top, bottom, fy) = taps(y as u32, logits.height(), height, resize);
+        let (left, right, fx) = taps(x as u32, logits.width(), width, resize);
         for c in 0..classes {
             let at = |row: usize, column: usize| -> f64 {
                 data[index(logits, (image * in_height + row) * in_width + column, c)].into()

@@ -264,6 +264,7 @@ impl BinaryCrossEntropy {
     /// # Errors
     ///
     /// As [`run`](Self::run).
+    #[cfg(not(target_family = "wasm"))]
     pub fn run_blocking<'a, 'b>(
         &self,
         gpu: &Gpu,

@@ -239,6 +239,7 @@ impl RegionLoss {
     /// # Errors
     ///
     /// As [`run`](Self::run).
+    #[cfg(not(target_family = "wasm"))]
     pub fn run_blocking<'a, L: Copy + Into<i64>>(
         &self,
         gpu: &Gpu,
@@ -298,6 +299,7 @@ impl RegionLoss {
     /// # Errors
     ///
     /// As [`run_soft`](Self::run_soft).
+    #[cfg(not(target_family = "wasm"))]
     pub fn run_soft_blocking<'a, 'b>(
         &self,
         gpu: &Gpu,
