@@ -4,7 +4,7 @@
 #   scripts/web.sh             builds
 #   scripts/web.sh serve       builds, and serves it on http://127.0.0.1:8000 (PORT=… for another)
 #   scripts/web.sh test        builds it with its checks, and runs both in headless Chromium (CHROMIUM=… for another)
-#   scripts/web.sh missing     says in one line what is missing for the tests, and fails; silent where nothing is
+#   scripts/web.sh missing     says in a line what the tests lack, and fails; where they lack nothing it is silent
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=scripts/toolchain.sh

@@ -203,7 +203,22 @@ impl Gpu {
     /// # Ok::<(), seghead::Error>(())
     /// ```
     pub fn kernels(&self, classes: u32) -> Vec<SpecialisedKernel> {
-        SpecialisedKernel::all(self, classes)
+        SpecialisedKernel::of(SpecialisedKernel::all(self, classes))
+    }
+
+    /// Compiles everything that [`kernels`](Self::kernels) lists: hundreds of pipelines, of which an application needs a
+    /// few, which are compiled when an operator makes its dispatch. To try whether the adapter's compiler takes them all.
+    ///
+    /// ```no_run
+    /// use seghead::{Gpu, GpuOptions};
+    /// let gpu = Gpu::headless_blocking(&GpuOptions::default())?;
+    /// gpu.compile(5);
+    /// # Ok::<(), seghead::Error>(())
+    /// ```
+    pub fn compile(&self, classes: u32) {
+        for key in SpecialisedKernel::all(self, classes) {
+            self.pipeline(key);
+        }
     }
 
     /// Waits until the device has finished what was submitted, and runs the callbacks of finished mappings.

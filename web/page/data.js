@@ -5,7 +5,7 @@ import { holdsLabels, readLabels, readPhoto } from "./pictures.js";
 import { Problem, say } from "./texts.js";
 
 /// Palettes of data sets by their number of classes.
-const PALETTES = { 11: "camvid", 19: "cityscapes", 32: "camvid32", 150: "ade20k" };
+const PALETTES = { 11: "camvid", 19: "cityscapes", 21: "voc", 32: "camvid32", 150: "ade20k" };
 
 export async function readSample() {
   const blob = async (name) => {
@@ -19,7 +19,8 @@ export async function readSample() {
     blob("labels.png").then(readLabels),
     blob("palette.txt").then((file) => file.text()),
   ]);
-  return data({ name: undefined, logits, photo, labels, palette });
+  // A pixel that could be the cat's ear or not: that is where the activations differ most.
+  return { ...data({ name: undefined, logits, photo, labels, palette }), start: { x: 344, y: 128 } };
 }
 
 /// From an .npy file, and a photo and a label PNG if they are among the files.
@@ -72,14 +73,15 @@ export function pictureOf(data) {
 
 /// The palette of the data, as the library takes it.
 export function paletteOf(data) {
-  return data.palette ?? PALETTES[shapeOf(data).classes] ?? (shapeOf(data).classes <= 256 ? "voc" : manyColours(data));
+  const { classes } = shapeOf(data);
+  return data.palette ?? PALETTES[classes] ?? colours(classes);
 }
 
-/// Hues that the golden angle keeps apart, for more classes than any palette has.
-function manyColours(data) {
-  const channel = (class_, shift) => Math.round(128 + 127 * Math.cos(2.399963 * class_ + shift));
+/// Colours without names, whose hues the golden angle keeps apart.
+function colours(classes) {
+  const channel = (class_, shift) => Math.round(128 + 110 * Math.cos(2.399963 * class_ + shift));
   const line = (_, class_) => `${channel(class_, 0)} ${channel(class_, 2.1)} ${channel(class_, 4.2)}`;
-  return Array.from({ length: shapeOf(data).classes }, line).join("\n");
+  return Array.from({ length: classes }, line).join("\n");
 }
 
 export function describe(data) {

@@ -85,10 +85,14 @@ async function show(data) {
   page.names = described.map(({ name }, i) => name || String(i));
   page.colours = described.map(({ colour }) => colour);
   $("#alert").replaceChildren();
+  for (const box of document.querySelectorAll(".picture")) box.style.setProperty("--aspect", picture.width / picture.height);
+  // Without a photo there is nothing to mix colours with.
+  $("#alpha").disabled = !data.photo;
   fillClasses();
   showAll();
   await redraw();
   page.shown = performance.now();
+  page.view.prepare();
   page.findings = await page.view.inspect(tensor);
   tensor.free();
   showFindings();
@@ -98,11 +102,14 @@ async function show(data) {
     page.times.readback = performance.now() - before;
     showTimes();
   }
-  // Where the network is least sure there is most to see; in the sample, near the border of a cat.
-  if (!page.at) pointAt(Math.floor(picture.width * 0.72), Math.floor(picture.height * 0.36));
+  if (!page.at) pointAt(data.start?.x ?? picture.width >> 1, data.start?.y ?? picture.height >> 1);
 }
 
-async function load(read) {
+function load(read) {
+  return (page.loading = tryToLoad(read));
+}
+
+async function tryToLoad(read) {
   try {
     await show(await read());
   } catch (error) {
@@ -348,7 +355,7 @@ async function start() {
   }
 }
 
-page.redraw = redraw;
-page.settings = settings;
+// What is told here is for the tests.
+Object.assign(page, { redraw, settings, drawing: () => drawing });
 page.started = start();
 window.page = page;

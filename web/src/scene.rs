@@ -157,6 +157,11 @@ impl Scene {
         self.palette.colour(class).filter(|[r, g, b]| r.max(g).max(b) >= &96).unwrap_or([90, 170, 200])
     }
 
+    /// What the logits take at the size of the picture.
+    pub fn full_bytes(&self) -> u64 {
+        self.full.bytes()
+    }
+
     /// Height and width of the picture.
     pub fn size(&self) -> [u32; 2] {
         [self.full.height(), self.full.width()]

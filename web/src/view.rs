@@ -15,6 +15,9 @@ use crate::painter::{Canvas, Painter};
 use crate::scene::{Chosen, Scene, Settings, records};
 use crate::tensor::Tensor;
 
+/// Bytes of logits that are prepared for.
+const SMALL: u64 = 64 << 20;
+
 /// The page's picture: an overlay on one canvas, the map of a class on another.
 #[wasm_bindgen]
 pub struct View {
@@ -144,6 +147,20 @@ impl View {
             self.gpu.queue().present(frame);
         }
         Ok(self.done())
+    }
+
+    /// Compiles what the other choices need, so that none of them has to wait for it, unless the logits would be large at
+    /// the size of the picture.
+    pub fn prepare(&mut self) -> Result<(), JsError> {
+        self.check()?;
+        let Some(scene) = self.scene.as_mut().filter(|scene| scene.full_bytes() <= SMALL) else { return Ok(()) };
+        // Never submitted.
+        let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
+        let all = Chosen::ALL.map(|chosen| Settings { chosen, temperature: 2.0, ..self.settings });
+        let recorded =
+            all.iter().try_for_each(|settings| scene.record(&self.painter, &mut encoder, settings).map(drop));
+        scene.forget();
+        Ok(recorded?)
     }
 
     /// The names of the classes, empty where they have none, and their colours.

@@ -18,7 +18,7 @@ const FLAGS = [
 ];
 
 /// The most milliseconds that a command may take.
-const PATIENCE = 60_000;
+const PATIENCE = 180_000;
 
 export class Browser {
   /// `flags` decide about WebGPU.
@@ -78,11 +78,7 @@ export class Browser {
     await page.send("Emulation.setDeviceMetricsOverride", { width, height, deviceScaleFactor: 1, mobile: touch });
     const features = [{ name: "prefers-color-scheme", value: dark ? "dark" : "light" }];
     await page.send("Emulation.setEmulatedMedia", { features });
-    const loaded = new Promise((resolve) => this.listeners.push((method, _, id) => {
-      if (method === "Page.loadEventFired" && id === sessionId) resolve();
-    }));
-    await page.send("Page.navigate", { url });
-    await loaded;
+    await page.go(url);
     return page;
   }
 
@@ -111,6 +107,15 @@ class Page {
 
   send(method, parameters) {
     return this.browser.send(method, parameters, this.sessionId);
+  }
+
+  /// Goes to another address, and waits for it to have loaded.
+  async go(url) {
+    const loaded = new Promise((resolve) => this.browser.listeners.push((method, _, id) => {
+      if (method === "Page.loadEventFired" && id === this.sessionId) resolve();
+    }));
+    await this.send("Page.navigate", { url });
+    await loaded;
   }
 
   /// Calls a function of the page's world with these arguments, and returns its result.

@@ -11,6 +11,8 @@ const TYPES = { ".html": "text/html", ".js": "text/javascript", ".css": "text/cs
 export async function serve(folder) {
   const server = createServer(async (request, response) => {
     const { pathname } = new URL(request.url, "http://localhost");
+    // A page for scripts of the tests.
+    if (pathname === "/blank") return response.writeHead(200, { "content-type": "text/html" }).end("<!doctype html>");
     const path = join(folder, normalize(pathname.endsWith("/") ? `${pathname}index.html` : pathname));
     const found = await stat(path).catch(() => undefined);
     if (!found?.isFile()) return response.writeHead(404).end();
