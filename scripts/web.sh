@@ -3,7 +3,9 @@
 #
 #   scripts/web.sh             builds
 #   scripts/web.sh serve       builds, and serves it on http://127.0.0.1:8000 (PORT=… for another)
-#   scripts/web.sh test        builds it with its checks, and runs both in headless Chromium (CHROMIUM=… for another)
+#   scripts/web.sh test [PATTERN]
+#                              builds it with its checks, and tests both in headless Chromium (CHROMIUM=… for another):
+#                              everything, or the tests whose names match
 #   scripts/web.sh missing     says in a line what the tests lack, and fails; where they lack nothing it is silent
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -96,7 +98,7 @@ test)
     fi
     build seghead-web-checks
     glue seghead_web_checks web/dist/checks
-    exec node web/test/run.mjs "$chromium"
+    exec node web/test/run.mjs "$chromium" "${@:2}"
     ;;
 missing)
     ! missing

@@ -32,7 +32,8 @@ function probabilities(values, classes) {
   return found;
 }
 
-function classesLast(values, classes) {
+/// The same with the classes of a pixel next to one another.
+export function classesLast(values, classes) {
   const pixels = values.length / classes;
   return Array.from(values, (_, i) => values[(i % classes) * pixels + Math.floor(i / classes)]);
 }
@@ -142,11 +143,12 @@ export async function testData(browser, address) {
   ];
   for (const [name, bytes, key, parameters = {}] of broken) {
     await test(`a broken file: ${name}`, async () => {
+      const before = await state(page);
       await drop(page, [name, bytes]);
       const found = await state(page);
       const said = texts.en[key].replace(/\{(\w+)\}/g, (_, name) => parameters[name]);
       equal(found.alert.split(/\n+/), [`${name} could not be used.`, said], "the alert");
-      equal(found.loaded, "hwc.npy: 5 classes, 30 × 40, shown at 120 × 160.", "what was there stays");
+      equal(found.loaded, before.loaded, "what was there stays");
     });
   }
 

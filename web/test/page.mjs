@@ -10,7 +10,7 @@ const NAMES = ["logits", "sigmoid", "softmax", "height", "width", "single"];
 const CLASSES = ["background", "cat", "person", "cup"];
 const COLOURS = [[0, 0, 0], [246, 190, 40], [60, 150, 255], [235, 70, 140]];
 const SIZE = { height: 448, width: 640 };
-const PLACES = [[460, 161], [10, 0], [639, 437], [200, 120], [330, 205], [450, 222], [90, 300]];
+const PLACES = [[460, 161], [344, 128], [10, 0], [639, 437], [200, 120], [330, 205], [450, 222], [90, 300]];
 
 /// Whether more is to be done on this machine than a page and its GPU, so that times say nothing.
 const isBusy = () => loadavg()[0] > 2 * cpus().length;
@@ -76,7 +76,7 @@ export async function testPage(browser, address) {
   await test("the first picture of the sample", async () => {
     let found;
     // The best of some, for others may use this machine as well.
-    for (let i = 0; i < 4 && !(found?.shown < 2000); i++) {
+    for (let i = 0; i < 4 && !(found?.shown < 2000 || (i > 0 && isBusy())); i++) {
       await page?.close();
       page = await browser.open(`${address}/?lang=en`);
       found = await page.call(async () => {
@@ -133,22 +133,22 @@ export async function testPage(browser, address) {
   });
 
   await test("the colours of both canvases", async () => {
-    const planes = planesOf(0, 1);
-    const exact = PLACES.map(([x, y]) => pixelOf(planes, SIZE, x, y));
     const { photo } = await page.call((places) => {
       const { pixels, width } = page.data.photo;
       return { photo: places.map(([x, y]) => [...pixels.subarray(4 * (y * width + x), 4 * (y * width + x) + 3)]) };
     }, PLACES);
-    const range = (class_) => [Math.min, Math.max].map((most) => sampleRange(class_, most));
-    for (const [activation, name] of NAMES.entries()) {
-      for (const class_ of [1, 2]) {
-        const threshold = 0.4;
-        await move(page, { activation, class: class_, threshold, alpha: 0.5 });
+    const threshold = 0.6;
+    for (const [resize, temperature, class_] of [[0, 0, 1], [1, 0.3, 2]]) {
+      const t = 10 ** temperature;
+      const exact = PLACES.map(([x, y]) => pixelOf(planesOf(resize, t), SIZE, x, y));
+      const range = [Math.min, Math.max].map((most) => sampleRange(class_, most) / t);
+      for (const [activation, name] of NAMES.entries()) {
+        await move(page, { activation, class: class_, threshold, alpha: 0.5, resize, temperature });
         const [overlay, map] = await canvases(page, PLACES);
-        const [low, high] = { logits: range(class_), height: [0, 4 / 448], width: [0, 4 / 640] }[name] ?? [0, 1];
+        const [low, high] = { logits: range, height: [0, 4 / 448], width: [0, 4 / 640] }[name] ?? [0, 1];
         const reached = name === "logits" ? Math.log(threshold / (1 - threshold)) : threshold;
         PLACES.forEach((place, i) => {
-          const what = `${name} of ${CLASSES[class_]} at ${place}`;
+          const what = `${name} of ${CLASSES[class_]} at ${place}, convention ${resize}, 10^${temperature}`;
           const value = exact[i][name][class_];
           const shade = Math.max(0, Math.min(1, (value - low) / (high - low)));
           const tint = COLOURS[class_].map((level) => level / 255);
@@ -168,7 +168,7 @@ export async function testPage(browser, address) {
         });
       }
     }
-    await move(page, { activation: 2, class: 1, threshold: 0.5 });
+    await move(page, { activation: 2, class: 1, threshold: 0.5, resize: 0, temperature: 0 });
   });
 
   await test("the losses that training would see", async () => {
@@ -193,7 +193,7 @@ export async function testPage(browser, address) {
         { alpha: 0.5 }, { temperature: 0.3 }, { temperature: 0 }, { resize: 1 }, { resize: 0 }];
       for (const step of steps) {
         let ms = Infinity;
-        for (let i = 0; i < 8 && ms >= 100; i++) ms = Math.min(ms, await move(page, step));
+        for (let i = 0; i < 8 && ms >= 100 && !(i > 0 && isBusy()); i++) ms = Math.min(ms, await move(page, step));
         if (ms > slowest.ms) Object.assign(slowest, { ms, activation: NAMES[activation], step });
       }
     }

@@ -1,4 +1,4 @@
-// Tests the page and the library in a real browser: node run.mjs CHROMIUM
+// Tests the page and the library in a real browser: node run.mjs CHROMIUM [PATTERN]
 
 import { mkdir, readFile, rm } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
