@@ -105,8 +105,9 @@ async function show(data) {
   if (!page.at) pointAt(data.start?.x ?? picture.width >> 1, data.start?.y ?? picture.height >> 1);
 }
 
+/// One thing after another.
 function load(read) {
-  return (page.loading = tryToLoad(read));
+  return (page.loading = Promise.resolve(page.loading).then(() => tryToLoad(read)));
 }
 
 async function tryToLoad(read) {
@@ -168,7 +169,7 @@ function showScale(name, class_, threshold, temperature) {
   const range = page.view.range(class_).map((x) => x / temperature);
   const [low, high] = { logits: range, height: [0, 4 / picture.height], width: [0, 4 / picture.width] }[name] ?? [0, 1];
   const at = name === "logits" ? Math.log(threshold / (1 - threshold)) : threshold;
-  const part = `${100 * Math.max(0, Math.min(1, (at - low) / (high - low)))}%`;
+  const part = `${100 * Math.max(0, Math.min(1, (at - low) / Math.max(high - low, 1e-30)))}%`;
   const tint = page.view.tint(class_);
   const [dark, bright] = [`color-mix(in srgb, ${tint} 45%, black)`, `color-mix(in srgb, ${tint} 65%, white)`];
   const grey = `linear-gradient(to right, #000, ${`#d9d9d9 ${(100 * 100) / Math.max(1, parseFloat(part))}%`})`;
@@ -349,7 +350,7 @@ async function start() {
   try {
     const [data] = await Promise.all([readSample(), init()]);
     page.view = await View.open($("#overlay"), $("#map"));
-    await show(data);
+    await load(() => data);
   } catch (error) {
     complain(error, "error.start");
   }

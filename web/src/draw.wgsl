@@ -42,7 +42,8 @@ fn draw_map(@builtin(position) at: vec4<f32>) -> @location(0) vec4<f32> {
     return vec4(1.0, 0.0, 1.0, 1.0); // NaN
   }
   let value = bitcast<f32>(bits);
-  let shade = clamp((value - style.low) / (style.high - style.low), 0.0, 1.0);
+  // A class may have the same logit everywhere.
+  let shade = clamp((value - style.low) / max(style.high - style.low, 1e-30), 0.0, 1.0);
   let tinted = mix(0.45 * style.tint.rgb, mix(style.tint.rgb, vec3(1.0), 0.35), shade);
   return vec4(select(vec3(0.85 * shade), tinted, value >= style.threshold), 1.0);
 }

@@ -149,7 +149,7 @@ impl Scene {
 
     /// The smallest and the largest finite logit of a class.
     pub fn range(&self, class: u32) -> [f32; 2] {
-        self.ranges[class as usize]
+        self.ranges.get(class as usize).copied().unwrap_or_default()
     }
 
     /// The colour of a class where it is bright enough to be told from the shades of grey in a map.
