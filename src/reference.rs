@@ -285,27 +285,6 @@ fn packed_pixels(logits: &Logits, values: impl Iterator<Item = Vec<f64>>) -> Vec
     result
 }
 
-/// Where position `x` of an axis of `output` elements reads one of `input`: the element before it, the one behind it, and
-/// the weight of the latter in 0..1. Positions below 0 are moved to 0, an element behind the last one to the last one.
-///
-/// ```
-/// use seghead::{Resize, reference};
-/// assert_eq!(reference::taps(2, 2, 4, Resize::HalfPixel), (0, 1, 0.75));
-/// assert_eq!(reference::taps(3, 2, 4, Resize::HalfPixel), (1, 1, 0.25));
-/// ```
-pub fn taps(x: u32, input: u32, output: u32, resize: Resize) -> (usize, usize, f64) {
-    let (x, input_size, output_size) = (f64::from(x), f64::from(input), f64::from(output));
-    let position = match resize {
-        Resize::HalfPixel => (x + 0.5) * input_size / output_size - 0.5,
-        Resize::AlignCorners if output > 1 => x * (input_size - 1.0) / (output_size - 1.0),
-        Resize::AlignCorners => 0.0,
-        Resize::Asymmetric => x * input_size / output_size,
-    };
-    let position = position.max(0.0);
-    let index = position.floor() as usize;
-    (index, (index + 1).min(input as usize - 1), position - position.floor())
-}
-
 /// Bilinear interpolation to `height × width`, N × C × height × width: what [`Segment`](crate::Segment) never stores.
 ///
 /// As [`torch.nn.functional.interpolate`](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.interpolate.html)
@@ -317,8 +296,8 @@ pub fn upsample<T: Copy + Into<f64>>(logits: &Logits, data: &[T], height: u32, w
     let Ok(full) = logits.resized(logits.images(), height, width) else { return result };
     for pixel in 0..full.map().pixels() {
         let (image, y, x) = (pixel / (size.0 * size.1), pixel / size.1 % size.0, pixel % size.1);
-        let (top, bottom, fy) = taps(y as u32, logits.height(), height, resize);
-        let (left, right, fx) = taps(x as u32, logits.width(), width, resize);
+        let (top, bottom, fy) = taps(resize, y as u32, logits.height(), height);
+        let (left, right, fx) = taps(resize, x as u32, logits.width(), width);
         for c in 0..classes {
             let at = |row: usize, column: usize| -> f64 {
                 data[index(logits, (image * in_height + row) * in_width + column, c)].into()
@@ -329,6 +308,27 @@ pub fn upsample<T: Copy + Into<f64>>(logits: &Logits, data: &[T], height: u32, w
         }
     }
     result
+}
+
+/// Where position `x` of an axis of `output` elements reads one of `input`: the element before it, the one behind it, and
+/// the weight of the latter in 0..1. Positions below 0 are moved to 0, an element behind the last one to the last one.
+///
+/// ```
+/// use seghead::{Resize, reference};
+/// assert_eq!(reference::taps(Resize::HalfPixel, 2, 2, 4), (0, 1, 0.75));
+/// assert_eq!(reference::taps(Resize::HalfPixel, 3, 2, 4), (1, 1, 0.25));
+/// ```
+pub fn taps(resize: Resize, x: u32, input: u32, output: u32) -> (usize, usize, f64) {
+    let (x, input_size, output_size) = (f64::from(x), f64::from(input), f64::from(output));
+    let position = match resize {
+        Resize::HalfPixel => (x + 0.5) * input_size / output_size - 0.5,
+        Resize::AlignCorners if output > 1 => x * (input_size - 1.0) / (output_size - 1.0),
+        Resize::AlignCorners => 0.0,
+        Resize::Asymmetric => x * input_size / output_size,
+    };
+    let position = position.max(0.0);
+    let index = position.floor() as usize;
+    (index, (index + 1).min(input as usize - 1), position - position.floor())
 }
 
 /// The labels and the scores of logits upsampled to `height × width`, N × height × width each.

@@ -17,8 +17,8 @@ pub struct Place {
 impl Place {
     /// The logits of a pixel of the picture, divided by the temperature.
     fn logits(&self, shape: &Logits, values: &[f32], [y, x]: [u32; 2]) -> Vec<f64> {
-        let (top, bottom, down) = reference::taps(y, shape.height(), self.size[0], self.resize);
-        let (left, right, across) = reference::taps(x, shape.width(), self.size[1], self.resize);
+        let (top, bottom, down) = reference::taps(self.resize, y, shape.height(), self.size[0]);
+        let (left, right, across) = reference::taps(self.resize, x, shape.width(), self.size[1]);
         let plane = |plane: &[f32]| {
             let at = |row: usize, column: usize| f64::from(plane[row * shape.width() as usize + column]);
             let row = |row| (1.0 - across) * at(row, left) + across * at(row, right);
