@@ -70,4 +70,10 @@ if command -v xvfb-run >/dev/null 2>&1; then
 else
     echo "==> no virtual display here (Debian, Ubuntu: xvfb xauth): the window of examples/overlay_app is left out"
 fi
+# The page, where it can be built and there is a browser to try it in.
+if lacking=$("$scripts/web.sh" missing); then
+    step "test (page)" "$scripts/web.sh" test
+else
+    echo "==> the page is left out: it needs $lacking"
+fi
 echo "check.sh: all passed"

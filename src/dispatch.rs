@@ -264,6 +264,7 @@ impl Dispatch {
     }
 
     /// The same without a single workgroup, for what the driver does before it starts one.
+    #[cfg(not(target_family = "wasm"))]
     pub(crate) fn record_nothing(&self, pass: &mut wgpu::ComputePass<'_>) {
         self.record_steps(pass, |_| [0; 3]);
     }
@@ -311,15 +312,9 @@ pub(crate) fn check_texture(
 /// Does `work`, or returns what wgpu holds against it: that a resource was destroyed or is another device's shows in no
 /// other way.
 pub(crate) fn refusing<R>(gpu: &Gpu, what: &'static str, work: impl FnOnce() -> R) -> Result<R, Error> {
-    // A browser reports errors later, to the device's handler.
-    if cfg!(target_family = "wasm") {
-        return Ok(work());
-    }
-    let scope = gpu.device().push_error_scope(wgpu::ErrorFilter::Validation);
-    let result = work();
-    match pollster::block_on(scope.pop()) {
-        None => Ok(result),
-        Some(error) => Err(Error::of_device(what, one_line(&error))),
+    match host::caught(gpu, wgpu::ErrorFilter::Validation, work) {
+        (result, None) => Ok(result),
+        (_, Some(error)) => Err(Error::of_device(what, one_line(&error))),
     }
 }
 

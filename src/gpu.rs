@@ -1,9 +1,9 @@
 use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
 
-use wgpu::{Backend, Backends, DeviceType, Features, PollType, PowerPreference};
+use wgpu::{Backend, Backends, DeviceType, Features, PowerPreference};
 
+use crate::Error;
 use crate::kernel::{Access, Binding, Pipeline, PipelineKey, SpecialisedKernel};
-use crate::{Dispatch, Error};
 
 /// Which adapter [`Gpu::headless`] should take.
 ///
@@ -97,11 +97,13 @@ impl Gpu {
         }
     }
 
-    /// [`headless`](Self::headless) for programs without an executor.
+    /// [`headless`](Self::headless) for programs without an executor. As everything that waits, it is not there on
+    /// wasm32, where nothing may block.
     ///
     /// # Errors
     ///
     /// As [`headless`](Self::headless).
+    #[cfg(not(target_family = "wasm"))]
     pub fn headless_blocking(options: &GpuOptions) -> Result<Self, Error> {
         pollster::block_on(Self::headless(options))
     }
@@ -202,18 +204,34 @@ impl Gpu {
     /// # Ok::<(), seghead::Error>(())
     /// ```
     pub fn kernels(&self, classes: u32) -> Vec<SpecialisedKernel> {
-        SpecialisedKernel::all(self, classes)
+        SpecialisedKernel::of(SpecialisedKernel::all(self, classes))
+    }
+
+    /// Compiles everything that [`kernels`](Self::kernels) lists: hundreds of pipelines, of which an application needs a
+    /// few, which are compiled when an operator makes its dispatch. To try whether the adapter's compiler takes them all.
+    ///
+    /// ```no_run
+    /// use seghead::{Gpu, GpuOptions};
+    /// let gpu = Gpu::headless_blocking(&GpuOptions::default())?;
+    /// gpu.compile(5);
+    /// # Ok::<(), seghead::Error>(())
+    /// ```
+    pub fn compile(&self, classes: u32) {
+        for key in SpecialisedKernel::all(self, classes) {
+            self.pipeline(key);
+        }
     }
 
     /// Waits until the device has finished what was submitted, and runs the callbacks of finished mappings.
     ///
-    /// For programs without a frame loop. In a browser this does nothing: the browser calls back.
+    /// For programs without a frame loop. Not there on wasm32: a browser calls back by itself.
     ///
     /// # Errors
     ///
     /// [`Error::Poll`] where waiting fails, for example because the device was lost.
+    #[cfg(not(target_family = "wasm"))]
     pub fn wait(&self) -> Result<(), Error> {
-        self.device().poll(PollType::wait_indefinitely())?;
+        self.device().poll(wgpu::PollType::wait_indefinitely())?;
         Ok(())
     }
 
@@ -242,7 +260,8 @@ impl Gpu {
     /// # Errors
     ///
     /// [`Error::Poll`] where waiting fails, for example because the device was lost.
-    pub fn warm_up<'a>(&self, dispatches: impl IntoIterator<Item = &'a Dispatch>) -> Result<(), Error> {
+    #[cfg(not(target_family = "wasm"))]
+    pub fn warm_up<'a>(&self, dispatches: impl IntoIterator<Item = &'a crate::Dispatch>) -> Result<(), Error> {
         let label = Some("seghead warm-up");
         let mut encoder = self.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label });
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label, timestamp_writes: None });

@@ -10,7 +10,7 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 
-use wgpu::{Buffer, BufferBinding, BufferUsages, PollType};
+use wgpu::{Buffer, BufferBinding, BufferUsages};
 
 use crate::bands::Band;
 use crate::error::one_line;
@@ -22,8 +22,25 @@ use crate::{Dispatch, Error, Gpu, Input, Logits, Readback};
 pub(crate) enum Waiting {
     /// The caller of an async function has somebody who does.
     Async,
-    /// The function itself.
+    /// The function itself. Nothing can in a browser, which polls when a function has returned.
+    #[cfg(not(target_family = "wasm"))]
     Block,
+}
+
+impl Waiting {
+    /// Returns when `submission` is done, unless somebody else sees to that.
+    #[cfg(not(target_family = "wasm"))]
+    fn wait_for(self, gpu: &Gpu, submission: wgpu::SubmissionIndex) -> Result<(), Error> {
+        if self == Self::Block {
+            gpu.device().poll(wgpu::PollType::Wait { submission_index: Some(submission), timeout: None })?;
+        }
+        Ok(())
+    }
+
+    #[cfg(target_family = "wasm")]
+    fn wait_for(self, _: &Gpu, _: wgpu::SubmissionIndex) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 /// Bands that are on their way at a time.
@@ -39,6 +56,20 @@ pub(crate) async fn checked<R>(gpu: &Gpu, work: impl FnOnce() -> Result<R, Error
     }
 }
 
+/// Does `work`, and returns what wgpu says of errors of this kind at once.
+#[cfg(not(target_family = "wasm"))]
+pub(crate) fn caught<R>(gpu: &Gpu, kind: wgpu::ErrorFilter, work: impl FnOnce() -> R) -> (R, Option<wgpu::Error>) {
+    let scope = gpu.device().push_error_scope(kind);
+    let result = work();
+    (result, pollster::block_on(scope.pop()))
+}
+
+/// A browser says nothing at once: it reports errors to the device's handler, later.
+#[cfg(target_family = "wasm")]
+pub(crate) fn caught<R>(_: &Gpu, _: wgpu::ErrorFilter, work: impl FnOnce() -> R) -> (R, Option<wgpu::Error>) {
+    (work(), None)
+}
+
 /// Creates a buffer, or says why the device has none of this size.
 pub(crate) fn create_buffer(gpu: &Gpu, what: &'static str, bytes: u64, usage: BufferUsages) -> Result<Buffer, Error> {
     let limit = gpu.limits().max_buffer_size;
@@ -46,15 +77,9 @@ pub(crate) fn create_buffer(gpu: &Gpu, what: &'static str, bytes: u64, usage: Bu
         return Err(Error::Limit { what: "bytes of a buffer", needed: bytes, limit });
     }
     let descriptor = wgpu::BufferDescriptor { label: Some(what), size: bytes, usage, mapped_at_creation: false };
-    // A browser reports errors later, to the device's handler.
-    if cfg!(target_family = "wasm") {
-        return Ok(gpu.device().create_buffer(&descriptor));
-    }
-    let scope = gpu.device().push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-    let buffer = gpu.device().create_buffer(&descriptor);
-    match pollster::block_on(scope.pop()) {
-        None => Ok(buffer),
-        Some(_) => Err(Error::OutOfMemory { what, bytes }),
+    match caught(gpu, wgpu::ErrorFilter::OutOfMemory, || gpu.device().create_buffer(&descriptor)) {
+        (buffer, None) => Ok(buffer),
+        (_, Some(_)) => Err(Error::OutOfMemory { what, bytes }),
     }
 }
 
@@ -207,9 +232,7 @@ async fn finish(
     on_their_way: &mut VecDeque<OnItsWay>,
 ) -> Result<(), Error> {
     let Some(OnItsWay { band, submission, mapping, bytes }) = on_their_way.pop_front() else { return Ok(()) };
-    if waiting == Waiting::Block {
-        gpu.device().poll(PollType::Wait { submission_index: Some(submission), timeout: None })?;
-    }
+    waiting.wait_for(gpu, submission)?;
     let split = |mut mapped: &[u8]| {
         let mut outputs = Vec::with_capacity(bytes.len());
         for &length in &bytes {

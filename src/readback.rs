@@ -96,6 +96,7 @@ impl Readback {
     /// # Errors
     ///
     /// As [`read`](Self::read), and [`Error::Poll`].
+    #[cfg(not(target_family = "wasm"))]
     pub fn read_blocking<R>(&mut self, gpu: &Gpu, view: impl FnOnce(&[u8]) -> R) -> Result<R, Error> {
         let mapping = self.map();
         gpu.wait()?;

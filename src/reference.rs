@@ -288,7 +288,7 @@ fn packed_pixels(logits: &Logits, values: impl Iterator<Item = Vec<f64>>) -> Vec
 /// Bilinear interpolation to `height × width`, N × C × height × width: what [`Segment`](crate::Segment) never stores.
 ///
 /// As [`torch.nn.functional.interpolate`](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.interpolate.html)
-/// with `mode="bilinear"`: positions below 0 are moved to 0, a tap behind the last one to the last one.
+/// with `mode="bilinear"`, from the [`taps`] along either axis.
 pub fn upsample<T: Copy + Into<f64>>(logits: &Logits, data: &[T], height: u32, width: u32, resize: Resize) -> Vec<f64> {
     let (classes, size) = (logits.classes() as usize, (height as usize, width as usize));
     let (in_height, in_width) = (logits.height() as usize, logits.width() as usize);
@@ -346,8 +346,15 @@ pub fn upsample_gradient(logits: &Logits, gradient: &[f64], height: u32, width: 
     result
 }
 
-/// Where position `x` of `output` reads the source: two taps, and the weight of the second.
-fn taps(resize: Resize, x: u32, input: u32, output: u32) -> (usize, usize, f64) {
+/// Where position `x` of an axis of `output` elements reads one of `input`: the element before it, the one behind it, and
+/// the weight of the latter in 0..1. Positions below 0 are moved to 0, an element behind the last one to the last one.
+///
+/// ```
+/// use seghead::{Resize, reference};
+/// assert_eq!(reference::taps(Resize::HalfPixel, 2, 2, 4), (0, 1, 0.75));
+/// assert_eq!(reference::taps(Resize::HalfPixel, 3, 2, 4), (1, 1, 0.25));
+/// ```
+pub fn taps(resize: Resize, x: u32, input: u32, output: u32) -> (usize, usize, f64) {
     let (x, input_size, output_size) = (f64::from(x), f64::from(input), f64::from(output));
     let position = match resize {
         Resize::HalfPixel => (x + 0.5) * input_size / output_size - 0.5,

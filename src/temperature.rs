@@ -1,6 +1,8 @@
 //! The temperature that makes a network's probabilities as likely as they can be.
 
-use crate::{CrossEntropy, Error, Gpu, Logits};
+use crate::Error;
+#[cfg(not(target_family = "wasm"))]
+use crate::{CrossEntropy, Gpu, Logits};
 
 /// Searches the temperature T by which logits are to be divided so that the cross-entropy of their softmax is least:
 /// temperature scaling, section 4.2 of Guo et al., [On Calibration of Modern Neural
@@ -123,6 +125,7 @@ impl TemperatureScaling {
     /// # Errors
     ///
     /// As [`fit`](Self::fit) and [`CrossEntropy::run_blocking`].
+    #[cfg(not(target_family = "wasm"))]
     pub fn fit_blocking<L: Copy + Into<i64>>(
         &self,
         gpu: &Gpu,

@@ -53,7 +53,7 @@ impl SpecialisedKernel {
     }
 
     /// Every row of the table that operators ask for on `gpu` with that many classes.
-    pub(crate) fn all(gpu: &Gpu, classes: u32) -> Vec<Self> {
+    pub(crate) fn all(gpu: &Gpu, classes: u32) -> Vec<PipelineKey> {
         let in_fours = Access::choose(gpu, true);
         let taken = |kernel: &Kernel, access| {
             // What has no tensor has the same access everywhere.
@@ -61,10 +61,12 @@ impl SpecialisedKernel {
             let tensors = kernel.bindings.iter().any(|binding| is_tensor(binding.what));
             !tensors || access == Access::Scalar || access == in_fours
         };
-        Self::of(KERNELS.iter().flat_map(|kernel| {
+        let of_kernel = |kernel: &&'static Kernel| {
             let specialisations = (kernel.specialisations)(classes).into_iter();
-            specialisations.filter(|one| taken(kernel, one.access)).map(|one| (*kernel, one))
-        }))
+            let kernel = *kernel;
+            specialisations.filter(move |one| taken(kernel, one.access)).map(move |one| (kernel, one))
+        };
+        KERNELS.iter().flat_map(of_kernel).collect()
     }
 }
 

@@ -143,6 +143,7 @@ impl Argmax {
     /// # Errors
     ///
     /// As [`run`](Self::run).
+    #[cfg(not(target_family = "wasm"))]
     pub fn run_blocking<'a>(
         &self,
         gpu: &Gpu,

@@ -243,6 +243,7 @@ impl BinaryCrossEntropy {
     /// # Errors
     ///
     /// As [`run`](Self::run).
+    #[cfg(not(target_family = "wasm"))]
     pub fn run_blocking<'a, 'b>(
         &self,
         gpu: &Gpu,
@@ -297,6 +298,7 @@ impl BinaryCrossEntropy {
     /// # Errors
     ///
     /// As [`run_labels`](Self::run_labels).
+    #[cfg(not(target_family = "wasm"))]
     pub fn run_labels_blocking<'a, L: Copy + Into<i64>>(
         &self,
         gpu: &Gpu,

@@ -340,6 +340,7 @@ impl BoundaryScore {
     /// # Errors
     ///
     /// As [`run`](Self::run).
+    #[cfg(not(target_family = "wasm"))]
     pub fn run_blocking<P: Copy + Into<i64>, T: Copy + Into<i64>>(
         &self,
         gpu: &Gpu,

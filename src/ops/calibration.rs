@@ -302,6 +302,7 @@ impl Calibration {
     /// # Errors
     ///
     /// As [`run`](Self::run).
+    #[cfg(not(target_family = "wasm"))]
     pub fn run_blocking<L: Copy + Into<i64>, T: Copy + Into<i64>>(
         &self,
         gpu: &Gpu,

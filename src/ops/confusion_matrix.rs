@@ -281,6 +281,7 @@ impl ConfusionMatrix {
     /// # Errors
     ///
     /// As [`run`](Self::run).
+    #[cfg(not(target_family = "wasm"))]
     pub fn run_blocking<P: Copy + Into<i64>, T: Copy + Into<i64>>(
         &self,
         gpu: &Gpu,
@@ -315,6 +316,7 @@ impl ConfusionMatrix {
     /// # Errors
     ///
     /// As [`run_logits`](Self::run_logits).
+    #[cfg(not(target_family = "wasm"))]
     pub fn run_logits_blocking<'a, T: Copy + Into<i64>>(
         &self,
         gpu: &Gpu,

@@ -264,6 +264,7 @@ impl CrossEntropy {
     /// # Errors
     ///
     /// As [`run`](Self::run).
+    #[cfg(not(target_family = "wasm"))]
     pub fn run_blocking<'a, L: Copy + Into<i64>>(
         &self,
         gpu: &Gpu,
@@ -319,6 +320,7 @@ impl CrossEntropy {
     /// # Errors
     ///
     /// As [`run_soft`](Self::run_soft).
+    #[cfg(not(target_family = "wasm"))]
     pub fn run_soft_blocking<'a, 'b>(
         &self,
         gpu: &Gpu,

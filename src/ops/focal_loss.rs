@@ -193,6 +193,7 @@ impl FocalLoss {
     /// # Errors
     ///
     /// As [`run`](Self::run).
+    #[cfg(not(target_family = "wasm"))]
     pub fn run_blocking<'a, L: Copy + Into<i64>>(
         &self,
         gpu: &Gpu,
@@ -246,6 +247,7 @@ impl FocalLoss {
     /// # Errors
     ///
     /// As [`run_binary`](Self::run_binary).
+    #[cfg(not(target_family = "wasm"))]
     pub fn run_binary_blocking<'a, 'b>(
         &self,
         gpu: &Gpu,

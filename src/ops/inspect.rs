@@ -169,6 +169,7 @@ impl Inspect {
     /// # Errors
     ///
     /// As [`run`](Self::run).
+    #[cfg(not(target_family = "wasm"))]
     pub fn run_blocking<'a>(
         &self,
         gpu: &Gpu,

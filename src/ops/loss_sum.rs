@@ -309,6 +309,7 @@ impl LossSum {
     /// # Errors
     ///
     /// As [`run`](Self::run).
+    #[cfg(not(target_family = "wasm"))]
     pub fn run_blocking<'a, L: Copy + Into<i64>>(
         &self,
         gpu: &Gpu,
@@ -368,6 +369,7 @@ impl LossSum {
     /// # Errors
     ///
     /// As [`run`](Self::run).
+    #[cfg(not(target_family = "wasm"))]
     pub fn run_soft_blocking<'a, 'b>(
         &self,
         gpu: &Gpu,

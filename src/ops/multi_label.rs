@@ -259,6 +259,7 @@ impl MultiLabel {
     /// # Errors
     ///
     /// As [`run`](Self::run).
+    #[cfg(not(target_family = "wasm"))]
     pub fn run_blocking<'a>(&self, gpu: &Gpu, logits: &Logits, data: impl Into<Input<'a>>) -> Result<Masks, Error> {
         pollster::block_on(self.run_with(gpu, logits, data, Waiting::Block))
     }

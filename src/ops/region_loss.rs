@@ -243,6 +243,7 @@ impl RegionLoss {
     /// # Errors
     ///
     /// As [`run`](Self::run).
+    #[cfg(not(target_family = "wasm"))]
     pub fn run_blocking<'a, L: Copy + Into<i64>>(
         &self,
         gpu: &Gpu,
@@ -297,6 +298,7 @@ impl RegionLoss {
     /// # Errors
     ///
     /// As [`run_soft`](Self::run_soft).
+    #[cfg(not(target_family = "wasm"))]
     pub fn run_soft_blocking<'a, 'b>(
         &self,
         gpu: &Gpu,

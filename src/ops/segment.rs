@@ -184,6 +184,7 @@ impl Segment {
     /// # Errors
     ///
     /// As [`run`](Self::run).
+    #[cfg(not(target_family = "wasm"))]
     pub fn run_blocking<'a>(
         &self,
         gpu: &Gpu,

@@ -102,6 +102,7 @@ impl Sigmoid {
     /// # Errors
     ///
     /// As [`run`](Self::run).
+    #[cfg(not(target_family = "wasm"))]
     pub fn run_blocking<'a>(&self, gpu: &Gpu, logits: &Logits, data: impl Into<Input<'a>>) -> Result<Vec<f32>, Error> {
         pollster::block_on(self.run_with(gpu, logits, data, Waiting::Block))
     }

@@ -236,6 +236,7 @@ impl Softmax {
     /// # Errors
     ///
     /// As [`run`](Self::run).
+    #[cfg(not(target_family = "wasm"))]
     pub fn run_blocking<'a>(&self, gpu: &Gpu, logits: &Logits, data: impl Into<Input<'a>>) -> Result<Vec<f32>, Error> {
         pollster::block_on(self.run_with(gpu, logits, data, Waiting::Block))
     }

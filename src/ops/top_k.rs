@@ -186,6 +186,7 @@ impl TopK {
     /// # Errors
     ///
     /// As [`run`](Self::run).
+    #[cfg(not(target_family = "wasm"))]
     pub fn run_blocking<'a>(
         &self,
         gpu: &Gpu,

@@ -192,6 +192,7 @@ impl UpsampledCrossEntropy {
     /// # Errors
     ///
     /// As [`run`](Self::run).
+    #[cfg(not(target_family = "wasm"))]
     pub fn run_blocking<'a, L: Copy + Into<i64>>(
         &self,
         gpu: &Gpu,

@@ -61,6 +61,7 @@ impl BoundaryScore {
             let bytes = self.bytes(&map) as usize;
             let found = |all: &[u8]| self.records(&numbers(&all[..bytes]));
             let found = match waiting {
+                #[cfg(not(target_family = "wasm"))]
                 Waiting::Block => readback.read_blocking(gpu, found)??,
                 Waiting::Async => readback.read(found).await??,
             };

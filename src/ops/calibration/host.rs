@@ -60,6 +60,7 @@ impl Calibration {
             checked(gpu, submit).await?;
             let found = |bytes: &[u8]| self.table(&numbers(bytes));
             let found = match waiting {
+                #[cfg(not(target_family = "wasm"))]
                 Waiting::Block => readback.read_blocking(gpu, found)??,
                 Waiting::Async => readback.read(found).await??,
             };

@@ -52,6 +52,7 @@ impl ConfusionMatrix {
             checked(gpu, submit).await?;
             let found = |bytes: &[u8]| self.records(&numbers(bytes));
             let found = match waiting {
+                #[cfg(not(target_family = "wasm"))]
                 Waiting::Block => readback.read_blocking(gpu, found)??,
                 Waiting::Async => readback.read(found).await??,
             };
