@@ -1,8 +1,8 @@
 //! Operators that count, and the one that remembers.
 
 use seghead::{
-    Activation, BoundingBox, Calibration, CalibrationRecord, ClassRecord, ClassStatistics, ConfusionMatrix, Error, Gpu,
-    Inspect, LabelType, Logits, Map, Targets, TemporalSmoothing, reference,
+    Activation, BoundaryScore, BoundingBox, Calibration, CalibrationRecord, ClassRecord, ClassStatistics,
+    ConfusionMatrix, Error, Gpu, Inspect, LabelType, Logits, Map, Targets, TemporalSmoothing, reference,
 };
 
 use crate::found::Found;
@@ -28,6 +28,7 @@ pub async fn check(gpu: &Gpu, found: &mut Found) -> Result<(), Error> {
     };
     let (predictions, targets) = (labels(6).iter().map(|label| label % 6).collect::<Vec<u8>>(), labels(6));
     confusion(gpu, found, &predictions, &targets).await?;
+    boundaries(gpu, found, &predictions, &targets).await?;
     let mut random = Random::new(2);
     let confidence: Vec<f32> = (0..map.pixels()).map(|_| random.unit()).collect();
     calibrate(gpu, found, &map, (&predictions, &targets, &confidence)).await?;
@@ -71,6 +72,18 @@ async fn confusion(gpu: &Gpu, found: &mut Found, predictions: &[u8], targets: &[
     let expected = reference::confusion_matrix(6, Some(IGNORED.into()), &wide(predictions), &targets);
     found.equal("confusion matrix", got.counts(), &expected.counts, |_| false);
     found.equal("ignored pixels", &[got.ignored()], &[expected.ignored], |_| false);
+    Ok(())
+}
+
+/// Both images one below the other.
+async fn boundaries(gpu: &Gpu, found: &mut Found, predictions: &[u8], targets: &[u8]) -> Result<(), Error> {
+    for tolerance in [0, 3] {
+        let operator = BoundaryScore::new(6, tolerance).ignore_index(Some(IGNORED.into()));
+        let got = operator.run(gpu, [2 * 37, 53], predictions, targets).await?;
+        let truth: Vec<i64> = targets.iter().map(|&target| target.into()).collect();
+        let expected = reference::boundary_score(6, tolerance, Some(IGNORED.into()), 53, &wide(predictions), &truth);
+        found.equal(&format!("boundaries within {tolerance}"), got.classes(), &expected.classes, |_| false);
+    }
     Ok(())
 }
 

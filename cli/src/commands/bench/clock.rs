@@ -81,7 +81,7 @@ struct Timestamps {
 const BYTES: u64 = 16;
 
 impl Clock {
-    /// The wall's for a software adapter, which has no other; and what runs beside it counts there.
+    /// The wall's for a software adapter: its device is the host, where what runs beside the kernels counts too.
     pub fn new(gpu: &Gpu) -> Result<Self, Error> {
         let device = gpu.device();
         if gpu.is_software() || !device.features().contains(Features::TIMESTAMP_QUERY) {
