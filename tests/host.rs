@@ -341,14 +341,14 @@ fn segment_with_special_values() {
 /// Some adapters end the loops of a shader early. With any number of classes results are right or refused.
 #[test]
 fn very_many_classes() {
-    for classes in [5041, 5042, 7281, 7282, 21845, 21846, 32769, 65535, 65536, 262_145] {
+    for classes in [4681, 4682, 7281, 7282, 21845, 21846, 32769, 65535, 65536, 262_145] {
         // The best class is the last one, and a NaN sends its group through the longest path.
         let shape = Logits::chw(classes, 1, 3).unwrap();
         let mut data = Random::new(7).ties(&shape);
         let last = 3 * (classes as usize - 1);
         (data[last], data[last + 1], data[last + 2]) = (5.0, f32::NAN, 4.0);
         let refused = |error: Error| {
-            assert!(classes > 5041 && matches!(error, Error::Limit { .. }), "{classes} classes: {error}");
+            assert!(classes > 4681 && matches!(error, Error::Limit { .. }), "{classes} classes: {error}");
         };
         let close = |(got, expected): (f32, f64)| (f64::from(got) - expected).abs() <= 1e-3 * expected.abs();
         match Argmax::new().run_blocking(gpu(), &shape, &data) {

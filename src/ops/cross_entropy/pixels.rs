@@ -16,8 +16,8 @@ pub(crate) static PIXELS: Kernel = Kernel {
         include_str!("../../../shaders/cross_entropy.wgsl")
     ),
     entry: "pixels",
-    // For each of GROUPS groups: a fifth for the statistics, two more where a logit is special, one to smooth.
-    class_walks: 13,
+    // For each of GROUPS groups: a fifth for the statistics, and where a logit is special once more and two; one to smooth.
+    class_walks: 14,
     bindings: &[binding::LOGITS, binding::TARGET, binding::CLASS_WEIGHTS, binding::LOSS, binding::PARTIALS_OUT],
     specialisations: |classes| {
         let mut all = Vec::new();
