@@ -143,12 +143,13 @@ impl<'a> LossBuffers<'a> {
         Self { record, losses: None, gradient: None }
     }
 
-    /// And the losses before they are reduced, [`RegionLoss::bytes`] bytes.
+    /// And the losses before they are reduced: of regions [`RegionLoss::bytes`](crate::RegionLoss::bytes), of a sum
+    /// [`LossSum::bytes`](crate::LossSum::bytes), else a map or a tensor of f32.
     pub fn losses(self, losses: BufferBinding<'a>) -> Self {
         Self { losses: Some(losses), ..self }
     }
 
-    /// And the gradient of the reduced loss, f32 where the logits are, [`Logits::output`].
+    /// And the gradient of the reduced loss, f32 where the logits are, [`Logits::output`](crate::Logits::output).
     pub fn gradient(self, gradient: BufferBinding<'a>) -> Self {
         Self { gradient: Some(gradient), ..self }
     }
