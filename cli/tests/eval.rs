@@ -311,6 +311,20 @@ fn a_page() {
     assert!(page.contains("boundaries within 2 px") && !page.contains("<svg"));
 }
 
+/// A state that asks for more memory than there is.
+#[test]
+fn a_state_of_too_many_classes() {
+    let folder = data_set();
+    run(&folder, &["eval", "p", "t", "--ignore-index", "255", "--save-state", "state", "-q"]);
+    let state = fs::read_to_string(folder.path().join("state")).unwrap();
+    for classes in ["23171", "1000000000", "-1"] {
+        let damaged = state.replacen("\"classes\":3", &format!("\"classes\":{classes}"), 1);
+        assert_ne!(damaged, state);
+        fs::write(folder.path().join("damaged"), damaged).unwrap();
+        refused(&folder, &["eval", "--merge", "damaged", "--csv", "scores.csv"], 2, &["damaged", "classes"], 4);
+    }
+}
+
 #[test]
 fn refused_before_anything_is_read() {
     let folder = data_set();
@@ -324,6 +338,11 @@ fn refused_before_anything_is_read() {
     refused(&["eval", "none", "none"], &["none: expected logits and labels of the same names"]);
     refused(&["eval", "p", "t", "--merge", "state"], &["--merge"]);
     refused(&["eval", "p", "t", "--shard", "4/3"], &["I in 1..=N"]);
+    for (option, file) in
+        [("--csv", "t/image0.npy"), ("--save-state", "p/image3.logits.npy"), ("--confusion", "t/image1.npy")]
+    {
+        refused(&["eval", "p", "t", option, file], &[file, "none of the inputs"]);
+    }
     for pixels in ["256", "-1", "1.5", "x", ""] {
         refused(&["eval", "p", "t", "--boundary", pixels], &["--boundary <PX>"]);
     }

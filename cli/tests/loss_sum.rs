@@ -87,4 +87,12 @@ fn what_is_refused() {
     refused(&["x.npy", "labels.npy", "--term", "1*dice"], &["labels.npy", "target[2]", "255"]);
     refused(&["x.npy", "mask.npy", "--term", "1*dice"], &["mask.npy", "[2, 2, 2]", "[2, 4]"]);
     refused(&["x.npy", "whole.npy", "--term", "1*dice", "-o", "x.npy"], &["x.npy"]);
+    let sigmoid = ["one.npy", "mask.npy", "--term", "1*bce", "--term", "1*focal", "--ignore-index", "1"];
+    refused(&sigmoid, &["--ignore-index", "focal loss with sigmoid"]);
+    refused(&["x.npy", "labels.npy", "--term", "1*cross-entropy --resize half-pixel"], &["--term", "--resize"]);
+    floats(&folder, "w.npy", "(3,)", &[1.0, 2.0, 3.0]);
+    let refused = |arguments: &[&str]| common::refused(&folder, arguments, 2, &["w.npy", "none of the inputs"], 7);
+    refused(&["loss", "sum", "x.npy", "whole.npy", "--term", "1*bce --pos-weight w.npy", "--grad", "w.npy"]);
+    refused(&["loss", "bce", "x.npy", "whole.npy", "--class-weights", "w.npy", "-o", "w.npy"]);
+    refused(&["loss", "cross-entropy", "x.npy", "whole.npy", "--class-weights", "w.npy", "--grad", "w.npy"]);
 }

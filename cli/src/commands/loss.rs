@@ -30,7 +30,7 @@ pub fn run(args: &Loss, common: &Common) -> Result<(), Error> {
 
 fn cross_entropy(args: &CrossEntropy, common: &Common) -> Result<(), Error> {
     let outputs = Files { result: args.output.as_deref(), gradient: args.grad.as_deref() };
-    outputs.check(&args.logits, &args.target)?;
+    outputs.check(&[&args.logits, &args.target, args.class_weights.as_deref().unwrap_or_default()])?;
     let progress = Progress::start("computing", common);
     let mut input = Input::open(&args.logits, common)?;
     let targets = read_targets(&args.target)?;
@@ -92,7 +92,8 @@ fn bce_operator(args: &Bce) -> Result<seghead::BinaryCrossEntropy, Error> {
 
 fn bce(args: &Bce, common: &Common) -> Result<(), Error> {
     let outputs = Files { result: args.output.as_deref(), gradient: args.grad.as_deref() };
-    outputs.check(&args.logits, &args.target)?;
+    let weights = [&args.class_weights, &args.pos_weight].map(|weights| weights.as_deref().unwrap_or_default());
+    outputs.check(&[&args.logits, &args.target, weights[0], weights[1]])?;
     let progress = Progress::start("computing", common);
     let mut input = Input::open(&args.logits, common)?;
     let targets = read_targets(&args.target)?;
@@ -127,9 +128,9 @@ impl<'a> Files<'a> {
     }
 
     /// Refuses a file that would be written over an input, or that has no place there.
-    fn check(self, logits: &str, target: &str) -> Result<(), Error> {
+    fn check(self, inputs: &[&str]) -> Result<(), Error> {
         let planned: Vec<_> = self.paths().map(|path| (path, Content::Array)).collect();
-        Ok(Outputs::check(&[logits, target], &planned)?)
+        Ok(Outputs::check(inputs, &planned)?)
     }
 }
 

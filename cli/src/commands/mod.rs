@@ -124,7 +124,7 @@ pub fn number(value: f64) -> Value {
 
 /// Says on stderr what was written, for people.
 pub fn tell_written(common: &Common, paths: &[&str]) {
-    if !common.quiet && !common.json {
+    if !common.quiet && !common.json && !paths.is_empty() {
         eprintln!("wrote {}", paths.join(", "));
     }
 }

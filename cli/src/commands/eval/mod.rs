@@ -56,6 +56,12 @@ pub fn run(args: &Eval, common: &Common) -> Result<(), Error> {
     let mut inputs: Vec<_> = args.merge.iter().map(String::as_str).collect();
     inputs.extend(args.classes.as_deref());
     inputs.extend(Colours::path(palette));
+    let found = match (&args.logits, &args.labels) {
+        (Some(logits), Some(labels)) => pairs::find(logits, labels)?,
+        _ => BTreeMap::new(),
+    };
+    let pairs = found.values().flatten();
+    inputs.extend(pairs.flat_map(|pair| [&pair.logits, &pair.labels]).map(|file| file.path.as_str()));
     Outputs::check(&inputs, &planned)?;
     let tally = match (&args.logits, &args.labels) {
         (Some(logits), Some(labels)) => evaluate(args, common, (logits, labels), names)?,

@@ -58,6 +58,9 @@ pub enum Reason {
     Unpaired,
 }
 
+/// No binding of 2 GiB takes the counts of more.
+const MOST_CLASSES: u32 = 23_170;
+
 impl Tally {
     pub fn new(settings: Settings) -> Self {
         Self { settings, images: BTreeMap::new(), problems: BTreeSet::new() }
@@ -154,7 +157,9 @@ impl Tally {
             Some(other) => return Err(format!("expected a state of version {VERSION}, found {other}")),
             None => return Err("expected what --save-state writes, found other JSON".to_owned()),
         }
-        let classes = field(state, "classes", |value| value.as_u64().and_then(|n| u32::try_from(n).ok()))?;
+        let classes = field(state, "classes", |value| {
+            u32::try_from(value.as_u64()?).ok().filter(|classes| *classes <= MOST_CLASSES)
+        })?;
         let names = match state.get("names") {
             None | Some(Value::Null) => None,
             Some(_) => Some(list(state, "names", |name| name.as_str().map(str::to_owned))?),

@@ -11,7 +11,7 @@ use crate::progress::Progress;
 
 pub fn run(args: &Focal, common: &Common) -> Result<(), Error> {
     let files = Files { result: args.output.as_deref(), gradient: args.grad.as_deref() };
-    files.check(&args.logits, &args.target)?;
+    files.check(&[&args.logits, &args.target])?;
     let progress = Progress::start("computing", common);
     let mut input = Input::open(&args.logits, common)?;
     let targets = read_targets(&args.target)?;

@@ -23,7 +23,7 @@ pub fn tversky(args: &Tversky, common: &Common) -> Result<(), Error> {
 
 fn run(operator: seghead::RegionLoss, args: &RegionLoss, common: &Common) -> Result<(), Error> {
     let files = Files { result: args.output.as_deref(), gradient: args.grad.as_deref() };
-    files.check(&args.logits, &args.target)?;
+    files.check(&[&args.logits, &args.target])?;
     let progress = Progress::start("computing", common);
     let mut input = Input::open(&args.logits, common)?;
     let targets = read_targets(&args.target)?;

@@ -15,14 +15,20 @@ use crate::progress::Progress;
 
 pub fn run(args: &LossSum, common: &Common) -> Result<(), Error> {
     let files = Files { result: args.output.as_deref(), gradient: args.grad.as_deref() };
-    files.check(&args.logits, &args.target)?;
     let terms = args.terms.iter().map(|term| Term::parse(term, args)).collect::<Result<Vec<_>, _>>()?;
+    let mut inputs = vec![args.logits.as_str(), &args.target];
+    inputs.extend(terms.iter().flat_map(Term::weight_files));
+    files.check(&inputs)?;
     let progress = Progress::start("computing", common);
     let mut input = Input::open(&args.logits, common)?;
     let targets = read_targets(&args.target)?;
     check_shape(&input, &args.target, &targets)?;
     let logits = input.logits;
     let binary = terms.iter().any(|term| term.is_binary_focal(logits.classes()));
+    if binary && terms.iter().any(|term| term.options().2.is_some()) {
+        let message = "--ignore-index: expected no focal loss with sigmoid beside it, found one in the sum";
+        return Err(Error::Usage(message.to_owned()));
+    }
     if binary || matches!(targets, Targets::Soft(_)) {
         terms.iter().try_for_each(|term| term.check_tensor(logits.classes()))?;
     }
@@ -89,6 +95,9 @@ impl<'a> Term<'a> {
         if reduction == Reduction::None {
             return Err(term.refuse("expected --reduction mean or sum, found none"));
         }
+        if matches!(&term.loss, Loss::CrossEntropy(args) if args.resize.is_some()) {
+            return Err(term.refuse("expected labels of the size of the logits, found --resize"));
+        }
         if files.into_iter().flatten().next().is_some() {
             return Err(term.refuse("expected -o and --grad beside the terms, found one in it"));
         }
@@ -115,6 +124,16 @@ impl<'a> Term<'a> {
         (reduction, [output.as_deref(), grad.as_deref()], ignore_index)
     }
 
+    /// The files of weights, or what there is instead of them.
+    fn weight_files(&self) -> impl Iterator<Item = &str> {
+        let weights = match &self.loss {
+            Loss::CrossEntropy(args) => [&args.class_weights, &None],
+            Loss::Bce(args) => [&args.class_weights, &args.pos_weight],
+            _ => [&None, &None],
+        };
+        weights.into_iter().filter_map(|weights| weights.as_deref())
+    }
+
     /// Whether it is a focal loss of independent labels.
     fn is_binary_focal(&self, classes: u32) -> bool {
         matches!(&self.loss, Loss::Focal(args) if focal::is_binary(args, classes))
@@ -123,9 +142,7 @@ impl<'a> Term<'a> {
     /// Refuses what goes with labels only where the targets are, or are made, a tensor.
     fn check_tensor(&self, classes: u32) -> Result<(), Error> {
         if self.options().2.is_some() {
-            return Err(
-                self.refuse("expected labels and no focal loss with sigmoid for --ignore-index, found a tensor")
-            );
+            return Err(self.refuse("expected labels for --ignore-index, found targets that are a tensor"));
         }
         if matches!(self.loss, Loss::Focal(_)) && !self.is_binary_focal(classes) {
             return Err(self.refuse("expected labels, or --activation sigmoid, found targets that are a tensor"));
