@@ -1,8 +1,6 @@
 //! The temperature that makes a network's probabilities as likely as they can be.
 
-use crate::Error;
-#[cfg(not(target_family = "wasm"))]
-use crate::{CrossEntropy, Gpu, Logits};
+use crate::{CrossEntropy, Error, Gpu, Logits};
 
 /// Searches the temperature T by which logits are to be divided so that the cross-entropy of their softmax is least:
 /// temperature scaling, section 4.2 of Guo et al., [On Calibration of Modern Neural
@@ -86,45 +84,43 @@ impl TemperatureScaling {
     /// [`Error::Value`] for a range or a tolerance that is none, and for a loss that is not finite; what `loss`
     /// returns.
     pub fn fit(&self, mut loss: impl FnMut(f32) -> Result<f64, Error>) -> Result<FittedTemperature, Error> {
-        self.check()?;
-        let mut at = |log_t: f64| {
-            let temperature = log_t.exp() as f32;
-            let loss = loss(temperature)?;
-            match loss.is_finite() {
-                true => Ok(FittedTemperature { temperature, loss }),
-                false => {
-                    let (what, expected) = ("loss at a temperature", "a finite number");
-                    Err(Error::Value { what, expected, found: loss as f32 })
-                }
-            }
-        };
-        let [mut low, mut high] = self.range.map(|t| f64::from(t).ln());
-        let [first, last] = [at(low)?, at(high)?];
-        // Two points inside, of which the next interval keeps one.
-        let (mut a, mut b) = (high - GOLDEN * (high - low), low + GOLDEN * (high - low));
-        let (mut at_a, mut at_b) = (at(a)?, at(b)?);
-        while high - low > f64::from(self.tolerance) {
-            if at_a.loss <= at_b.loss {
-                (high, b, at_b) = (b, a, at_a);
-                a = high - GOLDEN * (high - low);
-                at_a = at(a)?;
-            } else {
-                (low, a, at_a) = (a, b, at_b);
-                b = low + GOLDEN * (high - low);
-                at_b = at(b)?;
-            }
+        let mut search = self.search()?;
+        while let Some(temperature) = search.next() {
+            search.put(temperature, loss(temperature)?)?;
         }
-        let better = |x: FittedTemperature, y: FittedTemperature| if y.loss < x.loss { y } else { x };
-        Ok([last, at_a, at_b].into_iter().fold(first, better))
+        search.best()
     }
 
     /// The best temperature for `data`, N × C × H × W, against `targets`, N × H × W labels of any integer type, with
     /// the options of `cross_entropy`. Every evaluation is a pass of the GPU over logits that were divided on the host,
-    /// which needs memory for a second copy of them.
+    /// which needs memory for a second copy of them. Somebody else polls the device, as for
+    /// [`Readback`](crate::Readback).
     ///
     /// # Errors
     ///
-    /// As [`fit`](Self::fit) and [`CrossEntropy::run_blocking`].
+    /// As [`fit`](Self::fit) and [`CrossEntropy::run`].
+    pub async fn fit_logits<L: Copy + Into<i64>>(
+        &self,
+        gpu: &Gpu,
+        cross_entropy: &CrossEntropy,
+        logits: &Logits,
+        data: &[f32],
+        targets: &[L],
+    ) -> Result<FittedTemperature, Error> {
+        let mut scaled = vec![0.0; data.len()];
+        let mut search = self.search()?;
+        while let Some(temperature) = search.next() {
+            scaled.iter_mut().zip(data).for_each(|(scaled, x)| *scaled = x / temperature);
+            search.put(temperature, cross_entropy.run(gpu, logits, &scaled, targets).await?.value.into())?;
+        }
+        search.best()
+    }
+
+    /// [`fit_logits`](Self::fit_logits) that waits for the device itself.
+    ///
+    /// # Errors
+    ///
+    /// As [`fit_logits`](Self::fit_logits).
     #[cfg(not(target_family = "wasm"))]
     pub fn fit_blocking<L: Copy + Into<i64>>(
         &self,
@@ -139,6 +135,14 @@ impl TemperatureScaling {
             scaled.iter_mut().zip(data).for_each(|(scaled, x)| *scaled = x / temperature);
             Ok(cross_entropy.run_blocking(gpu, logits, &scaled, targets)?.value.into())
         })
+    }
+
+    fn search(&self) -> Result<Search, Error> {
+        self.check()?;
+        let [low, high] = self.range.map(|t| f64::from(t).ln());
+        let inside = [high - GOLDEN * (high - low), low + GOLDEN * (high - low)];
+        let tolerance = self.tolerance.into();
+        Ok(Search { low, high, inside, tolerance, ends: [None; 2], found: [None; 2] })
     }
 
     fn check(&self) -> Result<(), Error> {
@@ -157,5 +161,59 @@ impl TemperatureScaling {
                 Err(Error::Value { what: "tolerance of the temperature", expected: "a number in 1e-6..=1", found })
             }
         }
+    }
+}
+
+/// A golden-section search over log T on its way, which asks for the loss at one temperature after another.
+struct Search {
+    low: f64,
+    high: f64,
+    /// Two points inside, of which the next interval keeps one.
+    inside: [f64; 2],
+    tolerance: f64,
+    /// What was found at the ends of the whole range, and inside.
+    ends: [Option<FittedTemperature>; 2],
+    found: [Option<FittedTemperature>; 2],
+}
+
+impl Search {
+    /// The temperature whose loss is wanted next.
+    fn next(&mut self) -> Option<f32> {
+        if let [Some(at_a), Some(at_b)] = self.found {
+            if self.high - self.low <= self.tolerance {
+                return None;
+            }
+            let [a, b] = self.inside;
+            if at_a.loss <= at_b.loss {
+                self.high = b;
+                self.inside = [b - GOLDEN * (b - self.low), a];
+                self.found = [None, Some(at_a)];
+            } else {
+                self.low = a;
+                self.inside = [b, a + GOLDEN * (self.high - a)];
+                self.found = [Some(at_b), None];
+            }
+        }
+        let places = [self.low, self.high, self.inside[0], self.inside[1]];
+        let wanted = self.ends.iter().chain(&self.found).position(Option::is_none);
+        wanted.map(|i| places[i].exp() as f32)
+    }
+
+    /// Takes the loss at the temperature that was asked for.
+    fn put(&mut self, temperature: f32, loss: f64) -> Result<(), Error> {
+        if !loss.is_finite() {
+            let (what, expected) = ("loss at a temperature", "a finite number");
+            return Err(Error::Value { what, expected, found: loss as f32 });
+        }
+        let wanted = self.ends.iter_mut().chain(&mut self.found).find(|found| found.is_none());
+        wanted.into_iter().for_each(|found| *found = Some(FittedTemperature { temperature, loss }));
+        Ok(())
+    }
+
+    /// The best of what was found, the first of equals.
+    fn best(self) -> Result<FittedTemperature, Error> {
+        let better = |x: FittedTemperature, y: FittedTemperature| if y.loss < x.loss { y } else { x };
+        let all = self.ends.into_iter().chain(self.found).flatten();
+        all.reduce(better).ok_or(Error::Empty { what: "losses" })
     }
 }

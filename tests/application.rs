@@ -14,8 +14,8 @@ use std::thread;
 use common::*;
 use seghead::wgpu::{self, Buffer, BufferBinding, BufferUsages, PollType};
 use seghead::{
-    Argmax, Axis, CrossEntropy, Dispatch, Gpu, LabelType, Labels, Logits, LossRecord, Outputs, Readback, Reduction,
-    Segment, Sigmoid, Softmax, Targets, reference,
+    Absent, Argmax, Axis, BoundaryScore, CrossEntropy, Dispatch, Gpu, LabelType, Labels, Logits, LossRecord, LossSum,
+    Outputs, Readback, Reduction, Segment, Sigmoid, Softmax, Targets, TemperatureScaling, reference,
 };
 
 /// The application's device; wgpu's errors are panics.
@@ -366,6 +366,17 @@ fn futures_resolve_when_somebody_polls() {
             let loss = CrossEntropy::new().run(&gpu, &shape, &data, &targets).await.unwrap();
             let expected = reference::cross_entropy(&shape, &data, &[2; 121], None, None, 0.0).mean();
             assert_close("loss", &[loss.value], &[expected], |_| expected * 1e-5);
+            let operator = CrossEntropy::new();
+            let upsampled = operator.clone().upsampled(11, 11).run(&gpu, &shape, &data, &targets).await.unwrap();
+            assert_close("upsampled loss", &[upsampled.value], &[expected], |_| expected * 1e-5);
+            let sum = LossSum::new(2.0, operator.clone()).run(&gpu, &shape, &data, &targets).await.unwrap();
+            assert_eq!(sum.value, 2.0 * loss.value);
+            let labels = labels_of(&shape, &data);
+            let table = BoundaryScore::new(5, 1).run(&gpu, [11, 11], &labels, &labels).await.unwrap();
+            assert_eq!(table.mean_f1(Absent::Skip), 1.0);
+            let scaling = TemperatureScaling::new().tolerance(0.1);
+            let fitted = scaling.fit_logits(&gpu, &operator, &shape, &data, &targets).await.unwrap();
+            assert_eq!(fitted, scaling.fit_blocking(&gpu, &operator, &shape, &data, &targets).unwrap());
         });
     });
 }
@@ -470,5 +481,10 @@ fn futures_can_be_sent_to_another_thread() {
     drop(sendable(Argmax::new().run(gpu(), &shape, &data)));
     drop(sendable(Segment::new(2, 4).run(gpu(), &shape, &data)));
     drop(sendable(CrossEntropy::new().run(gpu(), &shape, &data, &[0u8, 1])));
+    let loss = CrossEntropy::new();
+    drop(sendable(LossSum::new(1.0, loss.clone()).run(gpu(), &shape, &data, &[0u8, 1])));
+    drop(sendable(loss.clone().upsampled(2, 4).run(gpu(), &shape, &data, &[0u8; 8])));
+    drop(sendable(BoundaryScore::new(2, 1).run(gpu(), [1, 2], &[0u8, 1], &[0u8, 1])));
+    drop(sendable(TemperatureScaling::new().fit_logits(gpu(), &loss, &shape, &data, &[0u8, 1])));
     drop(sendable(Readback::new(gpu(), 4).unwrap().read(<[u8]>::to_vec)));
 }
