@@ -4,6 +4,7 @@ use crate::dispatch::{Bound, scratch};
 use crate::host::Waiting;
 use crate::kernel::{Access, Kernel, Params, Specialisation, binding};
 use crate::map::MapPart;
+use crate::ops::loss::ignore_index_in_32_bits;
 use crate::{BoundaryPixels, BoundaryTable, Dispatch, ElementType, Error, Gpu, LabelType, Map, Targets};
 
 mod host;
@@ -216,9 +217,7 @@ impl BoundaryScore {
             needed: self.words(),
             limit: u32::MAX.into(),
         })?;
-        // An index beyond 32 bits matches no label on the GPU.
-        let in_32_bits = |index: &i64| (i64::from(i32::MIN)..=i64::from(u32::MAX)).contains(index);
-        let ignore_index = self.ignore_index.filter(in_32_bits).map(|index| index as u32);
+        let ignore_index = ignore_index_in_32_bits(self.ignore_index);
         let common = Params {
             classes: self.classes,
             row_stride: map.row_stride(),

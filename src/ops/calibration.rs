@@ -5,6 +5,7 @@ use crate::dispatch::{Bound, constants};
 use crate::host::Waiting;
 use crate::kernel::{Access, Kernel, Params, Specialisation, binding};
 use crate::map::MapPart;
+use crate::ops::loss::ignore_index_in_32_bits;
 use crate::reliability::edge;
 use crate::{Dispatch, ElementType, Error, Gpu, LabelType, Map, ReliabilityBin, ReliabilityTable, Targets};
 
@@ -187,9 +188,7 @@ impl Calibration {
         let elements = u32::try_from(needed).map_err(|_| Error::Limit { what: "records of bins", needed, limit })?;
         let edges = constants(gpu, "seghead bin edges", bytemuck::cast_slice(&self.edges()))?;
         let edges = Bound::whole(gpu, binding::BIN_EDGES, &edges)?;
-        // An index beyond 32 bits matches no label on the GPU.
-        let in_32_bits = |index: &i64| (i64::from(i32::MIN)..=i64::from(u32::MAX)).contains(index);
-        let ignore_index = self.ignore_index.filter(in_32_bits).map(|index| index as u32);
+        let ignore_index = ignore_index_in_32_bits(self.ignore_index);
         // Rows that follow one another are a single one.
         let (row_pixels, row_stride) = match map.row_stride() == map.width() {
             true => (map.width() * map.height(), map.image_stride()),

@@ -5,6 +5,7 @@ use crate::dispatch::Bound;
 use crate::host::Waiting;
 use crate::kernel::{Access, Kernel, Params, Specialisation, binding};
 use crate::map::MapPart;
+use crate::ops::loss::ignore_index_in_32_bits;
 use crate::{Confusion, Dispatch, ElementType, Error, Gpu, Input, LabelType, Logits, Map, Segment, Targets};
 
 mod host;
@@ -199,9 +200,7 @@ impl ConfusionMatrix {
     ) -> Result<(), Error> {
         label_type.check(self.classes)?;
         let (records, words) = self.push_clear(gpu, dispatch, map, records)?;
-        // An index beyond 32 bits matches no label on the GPU.
-        let in_32_bits = |index: &i64| (i64::from(i32::MIN)..=i64::from(u32::MAX)).contains(index);
-        let ignore_index = self.ignore_index.filter(in_32_bits).map(|index| index as u32);
+        let ignore_index = ignore_index_in_32_bits(self.ignore_index);
         // Rows that follow one another are a single one.
         let (row_pixels, row_stride) = match map.row_stride() == map.width() {
             true => (map.width() * map.height(), map.image_stride()),

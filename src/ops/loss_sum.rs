@@ -413,7 +413,7 @@ fn tensors<'a>(
     };
     let all = [(binding::LOGITS, input, logits.bytes()), (binding::TARGET, targets, of_targets)];
     let all = all.into_iter().chain(gradient.map(|gradient| (binding::GRADIENT, gradient, of_output)));
-    all.map(|(binding, buffer, bytes)| Bound::part(gpu, binding, buffer.clone(), bytes, 0..4)).collect()
+    all.map(|(binding, buffer, bytes)| Bound::all(gpu, binding, buffer.clone(), bytes)).collect()
 }
 
 /// Multiplies what lies at `to` by `weight`, or adds `weight` times `from` to it.

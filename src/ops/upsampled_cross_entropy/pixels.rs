@@ -4,7 +4,7 @@ use wgpu::{Buffer, BufferBinding};
 
 use super::UpsampledCrossEntropy;
 use crate::bands::{self, MAP_CHUNK_BYTES};
-use crate::dispatch::{Bound, constants, scratch};
+use crate::dispatch::{Bound, bound_or_placeholder, constants, scratch};
 use crate::kernel::{Binding, Kernel, Params, Specialisation, binding};
 use crate::map::MapPart;
 use crate::ops::loss::{PartialSums, RECORD, ignore_index_in_32_bits};
@@ -300,10 +300,7 @@ impl<'a> Buffers<'a> {
             Written::Losses(None) => Bound::placeholder(gpu, binding::LOSS),
             Written::Statistics(statistics) => part(binding::STATISTICS_OUT, statistics, STATISTICS)?,
         };
-        let weights = match self.weights {
-            Some(weights) => Bound::whole(gpu, binding::CLASS_WEIGHTS, weights)?,
-            None => Bound::placeholder(gpu, binding::CLASS_WEIGHTS),
-        };
+        let weights = bound_or_placeholder(gpu, binding::CLASS_WEIGHTS, self.weights)?;
         Ok([targets, written, weights])
     }
 }
