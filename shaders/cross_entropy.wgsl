@@ -13,6 +13,12 @@
 // logits: [N, C, plane_stride] or [N, H · W, C], targets and losses: [N, map_groups] of four, class_weights: [C],
 // partial sums: [N, partials]
 
+// Up to 24 classes an invocation holds all logits of a group. Loops over them come in two: drivers unroll none with too
+// much in it, and registers that are indexed in a loop are memory. Where an image is bound in halves, the second loop has
+// the far one.
+const REGISTERS: u32 = max(CLASSES, 1u);
+const HALF: u32 = (REGISTERS + 1u) / 2u;
+
 @group(0) @binding(3) var<storage, read> targets: array<Labels>;
 @group(0) @binding(4) var<storage, read> class_weights: array<f32>;
 
@@ -78,43 +84,54 @@ fn pixels(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation
   }
   var sums = no_sums();
   let image = image_of(workgroup);
+  if CLASSES != 0u {
+    // Behind the last group it is done again, and counts for nothing: a loop without a way out is cheaper.
+    for (var k = 0u; k < GROUPS; k++) {
+      let own = own_group(position, local, k, GROUPS);
+      let group = min(own, group_count() - 1u);
+      let place = place_of(image, group);
+      sums = with_group(sums, image, group, place, select(0u, place.left, own == group), Statistics());
+    }
+    partials_out[image * params.partials + position] = partial_of(sums);
+    return;
+  }
   for (var k = 0u; k < GROUPS; k += STRIP) {
     let group = own_group(position, local, k, GROUPS);
     if group >= group_count() {
       break;
     }
     let end = min(group + STRIP, group_count());
-    var strip: array<Online, STRIP>;
-    if CLASSES == 0u {
-      var firsts: array<u32, STRIP>;
-      for (var j = 0u; j < STRIP; j++) {
-        firsts[j] = place_of(image, min(group + j, group_count() - 1u)).element;
+    var firsts: array<u32, STRIP>;
+    for (var j = 0u; j < STRIP; j++) {
+      firsts[j] = place_of(image, min(group + j, group_count() - 1u)).element;
+    }
+    var strip = strip_statistics(firsts);
+    if is_special(strip) {
+      for (var g = group; g < end; g++) {
+        let place = place_of(image, g);
+        sums = with_group(sums, image, g, place, place.left, online_statistics(place.element));
       }
-      strip = strip_statistics(firsts);
-      if is_special(strip) {
-        for (var g = group; g < end; g++) {
-          sums = with_group(sums, image, g, online_statistics(place_of(image, g).element));
-        }
-        continue;
-      }
+      continue;
     }
     for (var j = 0u; j < STRIP; j++) {
       if group + j < end {
-        sums = with_group(sums, image, group + j, Statistics(strip[j].maximum, strip[j].sum));
+        let place = place_of(image, group + j);
+        sums = with_group(sums, image, group + j, place, place.left, Statistics(strip[j].maximum, strip[j].sum));
       }
     }
   }
   partials_out[image * params.partials + position] = partial_of(sums);
 }
 
-// With one more group, whose losses are written where they are wanted.
-fn with_group(sums: Sums, image: u32, group: u32, found: Statistics) -> Sums {
+// With one more group, of which `left` pixels count; its losses are written where they are wanted.
+fn with_group(sums: Sums, image: u32, group: u32, place: Place, left: u32, found: Statistics) -> Sums {
   let at = map_at(image, group);
-  let place = place_of(image, group);
-  let of_group = group_of(targets[at], place.left);
+  let of_group = group_of(targets[at], left);
   let group_loss = losses_of(place.element, found, of_group.classes);
   if PER_PIXEL {
-    losses[at] = select(select(vec4(0.0), group_loss, of_group.counted), vec4(params.nan), of_group.invalid);
+    if left > 0u {
+      losses[at] = select(select(vec4(0.0), group_loss, of_group.counted), vec4(params.nan), of_group.invalid);
+    }
   }
   return added(sums, of_group, group_loss, image, place.pixel);
 }
@@ -126,39 +143,32 @@ fn losses_of(first: u32, found: Statistics, classes: vec4<u32>) -> vec4<f32> {
     return weighted_losses(found, chosen_of(first, classes), first, classes);
   }
   let stride = plane_stride();
+  var x: array<vec4<f32>, REGISTERS>;
   var maximum = load(first);
   var sum = vec4(0.0);
   var chosen = vec4(0.0);
   var largest = magnitude(maximum);
   var element = first;
-  for (var c = 1u; c < near_classes(); c++) {
+  x[0] = maximum;
+  for (var c = 1u; c < HALF; c++) {
     element += stride;
-    let x = load(element);
-    maximum = max(maximum, x);
-    largest = max(largest, magnitude(x));
+    x[c] = load(element);
+    maximum = max(maximum, x[c]);
+    largest = max(largest, magnitude(x[c]));
   }
-  if HALVES {
-    for (var c = near_classes(); c < class_count(); c++) {
-      element += stride;
-      let x = far_load(element);
-      maximum = max(maximum, x);
-      largest = max(largest, magnitude(x));
-    }
-  }
-  element = first;
-  for (var c = 0u; c < near_classes(); c++) {
-    let x = load(element);
-    sum += exp(x - maximum);
-    chosen = select(chosen, x, classes == vec4(c));
+  for (var c = HALF; c < REGISTERS; c++) {
     element += stride;
+    x[c] = far_load(element);
+    maximum = max(maximum, x[c]);
+    largest = max(largest, magnitude(x[c]));
   }
-  if HALVES {
-    for (var c = near_classes(); c < class_count(); c++) {
-      let x = far_load(element);
-      sum += exp(x - maximum);
-      chosen = select(chosen, x, classes == vec4(c));
-      element += stride;
-    }
+  for (var c = 0u; c < HALF; c++) {
+    chosen = select(chosen, x[c], classes == vec4(c));
+    sum += exp(x[c] - maximum);
+  }
+  for (var c = HALF; c < REGISTERS; c++) {
+    chosen = select(chosen, x[c], classes == vec4(c));
+    sum += exp(x[c] - maximum);
   }
   let special = largest >= vec4(NOT_FINITE);
   if any(special) {

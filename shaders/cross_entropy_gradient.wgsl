@@ -13,11 +13,6 @@
 //
 // output (the gradient): as the logits, total: [1]
 
-const REGISTERS: u32 = max(CLASSES, 1u);
-// Loops over registers come in two: drivers unroll none with too much in it, and registers that are indexed in a loop are
-// memory.
-const HALF: u32 = (REGISTERS + 1u) / 2u;
-
 @compute @workgroup_size(WORKGROUP)
 fn gradients(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let group = invocation(workgroup, local);
