@@ -252,6 +252,20 @@ pub fn watched_gpu(limits: wgpu::Limits) -> Gpu {
     gpu
 }
 
+/// Two devices of one adapter, watched as [`watched_gpu`] is: one that tensors come to through staging memory, and one
+/// whose buffers are mapped where the adapter shares memory with the host.
+pub fn either_transfer(limits: wgpu::Limits) -> [Gpu; 2] {
+    let adapter = &pollster::block_on(Gpu::adapters(&GpuOptions::default())).expect("an adapter")[0];
+    let mappable = adapter.features() & wgpu::Features::MAPPABLE_PRIMARY_BUFFERS;
+    [wgpu::Features::empty(), mappable].map(|required_features| {
+        let required_limits = limits.clone();
+        let descriptor = wgpu::DeviceDescriptor { required_features, required_limits, ..Default::default() };
+        let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).unwrap();
+        device.on_uncaptured_error(std::sync::Arc::new(|error| panic!("uncaptured: {error}")));
+        Gpu::from_wgpu(device, queue)
+    })
+}
+
 /// The bits of numbers, to compare NaN and ±0 as well.
 pub fn bits(numbers: &[f32]) -> Vec<u32> {
     numbers.iter().map(|x| x.to_bits()).collect()
