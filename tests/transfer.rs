@@ -289,6 +289,29 @@ fn kept_buffers_are_bounded() {
         assert_eq!(buffers() - before, one_band + each);
         run(&gpu, 2500);
         assert_eq!(buffers() - before, one_band + each);
+        // What goes with the logits is kept too.
+        let shape = Logits::chw(3, 20, 20).unwrap();
+        let mut kept = [(); 2].map(|()| {
+            CrossEntropy::new().run_blocking(&gpu, &shape, &[0.5; 1200], &[0u8; 400]).unwrap();
+            gpu.wait().unwrap();
+            buffers()
+        });
+        assert_eq!(kept[0], kept[1]);
+        // Six calls at once have 192 MiB or more on their way, in buffers of 8 MiB, of which 128 MiB are kept.
+        let (shape, operator) = (Logits::chw(4, 1024, 1024).unwrap(), Softmax::new());
+        let data = vec![0.5; elements(&shape)];
+        let mut futures: Vec<_> = (0..6).map(|_| Box::pin(operator.run(&gpu, &shape, &data))).collect();
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(futures.iter_mut().all(|future| future.as_mut().poll(&mut context).is_pending()));
+        kept[0] = buffers();
+        while !futures.is_empty() {
+            gpu.wait().unwrap();
+            futures.retain_mut(|future| future.as_mut().poll(&mut context).is_pending());
+        }
+        gpu.wait().unwrap();
+        kept[1] = buffers() - before;
+        assert!(kept[0] - before > 24 && kept[1] <= 16 + 4, "{kept:?} buffers");
+        drop(futures);
         drop(gpu);
         device.poll(PollType::wait_indefinitely()).unwrap();
         assert_eq!(buffers(), before);
