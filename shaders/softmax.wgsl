@@ -58,18 +58,26 @@ fn registers(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocat
   var largest = magnitude(maximum);
   var element = first;
   x[0] = maximum;
-  for (var c = 1u; c < REGISTERS; c++) {
+  for (var c = 1u; c < near_classes(); c++) {
     element += stride;
     x[c] = load(element);
     maximum = max(maximum, x[c]);
     largest = max(largest, magnitude(x[c]));
+  }
+  if HALVES {
+    for (var c = near_classes(); c < REGISTERS; c++) {
+      element += stride;
+      x[c] = far_load(element);
+      maximum = max(maximum, x[c]);
+      largest = max(largest, magnitude(x[c]));
+    }
   }
   element = first;
   if any(largest >= vec4(NOT_FINITE)) {
     let exact = exact_statistics(first);
     let scale = scale_of(exact.sum);
     for (var c = 0u; c < params.classes; c++) {
-      store(out, exact_result(load(element), exact.maximum, scale), pixels);
+      store_class(c, out, exact_result(load_class(c, element), exact.maximum, scale), pixels);
       element += stride;
       out += out_plane_stride();
     }
@@ -86,9 +94,15 @@ fn registers(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocat
   }
   let scale = scale_of(sum);
   let out_stride = out_plane_stride();
-  for (var c = 0u; c < REGISTERS; c++) {
+  for (var c = 0u; c < near_classes(); c++) {
     store(out, select(x[c] * scale, x[c] - scale, LOG), pixels);
     out += out_stride;
+  }
+  if HALVES {
+    for (var c = near_classes(); c < REGISTERS; c++) {
+      far_store(out, select(x[c] * scale, x[c] - scale, LOG), pixels);
+      out += out_stride;
+    }
   }
 }
 

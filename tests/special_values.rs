@@ -9,6 +9,7 @@
 mod common;
 
 use common::*;
+use seghead::wgpu::Features;
 use seghead::{
     Argmax, Axis, CrossEntropy, Gpu, LabelType, Logits, LossRecord, Outputs, Reduction, Resize, Segment, Sigmoid,
     Softmax, Targets, reference,
@@ -63,7 +64,22 @@ fn on_devices(check: impl Fn(&Gpu, u32)) {
     for classes in CLASSES {
         check(gpu(), classes);
         check(default_limits_gpu(), classes);
+        for features in [gpu().device().features(), Features::empty()] {
+            check(&binding_halves(classes, features), classes);
+        }
     }
+}
+
+/// A device that binds the last of [`tensors`] in halves, and brings the others together.
+fn binding_halves(classes: u32, features: Features) -> Gpu {
+    let [.., (shape, _)] = tensors(classes);
+    let limits = binding_limits(shape.bytes() * 3 / 4);
+    let gpu = watched_gpu_with(features & Features::SHADER_INT64, limits);
+    let (input, labels) = (output(&gpu, shape.bytes()), output(&gpu, shape.map().bytes(8)));
+    let outputs = Outputs::labels(labels.as_entire_buffer_binding());
+    let dispatch = Argmax::new().dispatch(&gpu, &shape, input.as_entire_buffer_binding(), outputs).unwrap();
+    assert!(dispatch.kernels()[0].specialisation.contains("halves"), "{:?}", dispatch.kernels());
+    gpu
 }
 
 /// The logits of pixel `i`.
