@@ -3,8 +3,13 @@
 use crate::kernel::{Params, UNROLLED_CLASSES};
 use crate::{Error, Gpu, Logits, Map};
 
-/// Most bytes of logits, of results and of their staging each that one band has on the GPU.
-pub(crate) const BAND_BYTES: u64 = 32 << 20;
+/// Most bytes of logits, of results and of their staging each that one band of the one-shot functions has on the GPU: so
+/// few that they stay in the caches on their way, and enough that a submission more costs nothing beside them.
+pub(crate) const BAND_BYTES: u64 = 8 << 20;
+
+/// The same where fewer bands are worth their memory: of what a dispatch brings together, and of tensors that are read
+/// once more for every axis where they are more than one band.
+pub(crate) const LARGE_BAND_BYTES: u64 = 32 << 20;
 
 /// Bands begin at multiples of this many pixels of an image if they can: that is what a workgroup of cross-entropy sums
 /// up, so that its partial sums are the same whatever the bands are.
@@ -80,13 +85,19 @@ impl Band {
 /// Splits `logits` for the one-shot functions: into what goes through the GPU at a time, packed, with `map_bits` bits of
 /// results for every pixel.
 pub(crate) fn for_host(gpu: &Gpu, logits: &Logits, map_bits: u64) -> Result<Vec<Band>, Error> {
+    for_host_of(gpu, logits, map_bits, BAND_BYTES)
+}
+
+/// The same with at most `most` bytes of logits and of results to a band.
+pub(crate) fn for_host_of(gpu: &Gpu, logits: &Logits, map_bits: u64, most: u64) -> Result<Vec<Band>, Error> {
     let device = binding_limit(gpu);
-    let (limit, map_limit) = (BAND_BYTES.min(device), map_limit(gpu));
+    // Results of a band go through one staging buffer, and are bound if they are one map.
+    let limit = most.min(device);
     let map_bytes = |pixels: u64| (pixels * map_bits).div_ceil(8);
     let image = logits.resized(1, logits.height(), logits.width())?.padded()?;
     let map = map_bytes(image.map().image_stride().into());
-    if image.bytes() <= limit && map <= map_limit {
-        let most = (limit / image.bytes()).min(map_limit / map.max(1));
+    if image.bytes() <= limit && map <= limit {
+        let most = (limit / image.bytes()).min(limit / map.max(1));
         return Ok(of_images(logits, most));
     }
     let bytes_of_pixel = u64::from(logits.classes()) * logits.element_type().size();
@@ -95,14 +106,9 @@ pub(crate) fn for_host(gpu: &Gpu, logits: &Logits, map_bits: u64) -> Result<Vec<
     if least > device {
         return Err(Error::Limit { what: "bytes of the logits of four pixels", needed: least, limit: device });
     }
-    let most = BAND_BYTES.min(device).max(least) / bytes_of_pixel;
-    let most = most.min((map_limit * 8 / map_bits.max(1)).max(4));
+    let most = limit.max(least) / bytes_of_pixel;
+    let most = most.min((limit * 8 / map_bits.max(1)).max(4));
     runs(logits, round_down(most), 1)
-}
-
-/// Bytes of the results of a band that can go through one staging buffer, and be bound if they are one map.
-fn map_limit(gpu: &Gpu) -> u64 {
-    BAND_BYTES.min(binding_limit(gpu))
 }
 
 /// Most bytes that a buffer can have and be bound whole.
@@ -135,7 +141,7 @@ pub(crate) fn for_dispatch_of_maps(gpu: &Gpu, logits: &Logits, maps: u32) -> Res
     }
     let mut most = groups * 4;
     if !fits(gpu, logits) {
-        most = most.min(BAND_BYTES.min(limit) / (u64::from(logits.classes()) * 4));
+        most = most.min(LARGE_BAND_BYTES.min(limit) / (u64::from(logits.classes()) * 4));
     }
     // From the first to the last pixel of a class, a band must be bound as well, up to the end of a group of four.
     let extent = ((limit - alignment(gpu)) / logits.element_type().size()).saturating_sub(3);
@@ -214,7 +220,7 @@ pub(crate) fn fits(gpu: &Gpu, logits: &Logits) -> bool {
 /// Refuses a band of `logits` that can neither be bound where it is nor be brought together.
 pub(crate) fn check_readable(gpu: &Gpu, logits: &Logits, band: &Band) -> Result<(), Error> {
     let limit = gpu.limits().max_storage_buffer_binding_size;
-    let (together, most) = (band.shape_together(logits)?.bytes(), BAND_BYTES.min(limit));
+    let (together, most) = (band.shape_together(logits)?.bytes(), LARGE_BAND_BYTES.min(limit));
     if band.is_in_place(gpu, logits) || band.images == 1 && together <= most {
         return Ok(());
     }

@@ -362,7 +362,7 @@ pub(crate) fn constants(gpu: &Gpu, what: &'static str, bytes: &[u8]) -> Result<w
     let buffer = gpu.device().create_buffer(&wgpu::BufferDescriptor {
         label: Some(what),
         size: needed,
-        usage: BufferUsages::STORAGE,
+        usage: gpu.transfer().inputs(),
         mapped_at_creation: true,
     });
     // Where the device was lost or destroyed.

@@ -2,8 +2,9 @@ use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
 
 use wgpu::{Backend, Backends, DeviceType, Features, PowerPreference};
 
-use crate::Error;
 use crate::kernel::{Access, Binding, Pipeline, PipelineKey, SpecialisedKernel};
+use crate::pool::Pool;
+use crate::{Error, Transfer};
 
 /// Which adapter [`Gpu::headless`] should take.
 ///
@@ -41,7 +42,8 @@ impl GpuOptions {
 
 /// A device to record for, with the pipelines that were compiled for it.
 ///
-/// Cheap to clone and usable from several threads: clones share the device and the pipelines. Every operator takes
+/// Cheap to clone and usable from several threads: clones share the device, the pipelines, and the buffers that the
+/// one-shot functions keep from one call to the next, up to 128 MiB until the last clone is dropped. Every operator takes
 /// one. [`headless`](Self::headless) opens a device of its own; an application that has one hands it over with
 /// [`from_wgpu`](Self::from_wgpu).
 ///
@@ -63,6 +65,8 @@ struct Inner {
     info: wgpu::AdapterInfo,
     limits: wgpu::Limits,
     access: Access,
+    transfer: Transfer,
+    pool: Pool,
     pipelines: Mutex<Vec<(PipelineKey, Arc<OnceLock<Pipeline>>)>>,
     placeholders: [OnceLock<wgpu::Buffer>; 2],
     placeholder_photo: OnceLock<wgpu::Texture>,
@@ -85,9 +89,10 @@ impl Gpu {
             static WARNING: Once = Once::new();
             WARNING.call_once(|| log::warn!("no real GPU chosen: {} computes on the CPU", info.name));
         }
+        let features = Features::SHADER_INT64 | Features::TIMESTAMP_QUERY;
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("seghead"),
-            required_features: adapter.features() & (Features::SHADER_INT64 | Features::TIMESTAMP_QUERY),
+            required_features: adapter.features() & (features | Transfer::features(&info, is_software(&info))),
             required_limits: adapter.limits(),
             ..Default::default()
         };
@@ -146,8 +151,10 @@ impl Gpu {
     /// Takes the device and the queue of an application.
     ///
     /// Any device with WebGPU's default limits will do; [`required_limits`](Self::required_limits) tells which are
-    /// needed, [`recommended_limits`](Self::recommended_limits) which to request. Nothing is created on the device
-    /// before an operator is.
+    /// needed, [`recommended_limits`](Self::recommended_limits) which to request. Two features are used where the device
+    /// has them: software adapters are faster with [`Features::SHADER_INT64`], and the one-shot functions with
+    /// [`Features::MAPPABLE_PRIMARY_BUFFERS`] where the memory of the device is that of the host ([`Transfer`]). Nothing is
+    /// created on the device before an operator is.
     ///
     /// ```no_run
     /// # fn app(device: seghead::wgpu::Device, queue: seghead::wgpu::Queue) {
@@ -157,10 +164,12 @@ impl Gpu {
     pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Self {
         let info = device.adapter_info();
         let limits = device.limits();
-        let access = Access::of_device(is_software(&info), device.features());
-        let pipelines = Mutex::default();
-        let (placeholders, placeholder_photo) = Default::default();
-        let inner = Inner { device, queue, info, limits, access, pipelines, placeholders, placeholder_photo };
+        let (software, features) = (is_software(&info), device.features());
+        let access = Access::of_device(software, features);
+        let transfer = Transfer::of_device(&info, software, features);
+        let (pool, pipelines, placeholders, placeholder_photo) = Default::default();
+        let inner =
+            Inner { device, queue, info, limits, access, transfer, pool, pipelines, placeholders, placeholder_photo };
         Self { inner: Arc::new(inner) }
     }
 
@@ -189,6 +198,13 @@ impl Gpu {
     /// measuring.
     pub fn access(&self) -> Access {
         self.inner.access
+    }
+
+    /// How the one-shot functions bring tensors to the device and results back. The environment variable
+    /// `SEGHEAD_TRANSFER`, `staged` or, on devices with [`Features::MAPPABLE_PRIMARY_BUFFERS`], `mapped`, overrides the
+    /// choice, for measuring.
+    pub fn transfer(&self) -> Transfer {
+        self.inner.transfer
     }
 
     /// Every kernel in every specialisation that operators may ask for on this device with `classes` classes, whatever
@@ -279,6 +295,10 @@ impl Gpu {
 
     pub(crate) fn limits(&self) -> &wgpu::Limits {
         &self.inner.limits
+    }
+
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.inner.pool
     }
 
     /// The pipeline of `key`, compiled by the first thread that asks and awaited by the others.

@@ -2,20 +2,22 @@
 //!
 //! What is too big goes through the GPU in bands of pixels, which the operators treat like small images. Two bands are
 //! on their way at a time, each with buffers of its own: while the GPU computes one, the host writes the next and
-//! takes the results of the one before. A band has at most 32 MiB of logits and 32 MiB of results, and as much again
-//! for the staging of either, so that with two of them 256 MiB of GPU memory are in use, whatever the size of the
-//! tensor; soft targets take as much as logits. It is more only where four pixels, or the rows that an upsampled row
-//! reads, are.
+//! takes the results of the one before. A band has at most 8 MiB of logits and 8 MiB of results, and as much again for
+//! the staging of either where there is one, so that with two of them 64 MiB of GPU memory are in use, whatever the size
+//! of the tensor; soft targets take as much as logits. It is more only where four pixels, or the rows that an upsampled
+//! row reads, are, and for `Inspect`. The buffers are kept for the next call, see `pool.rs`.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::iter;
 
-use wgpu::{Buffer, BufferBinding, BufferUsages};
+use wgpu::{Buffer, BufferBinding, BufferUsages, MapMode};
 
 use crate::bands::Band;
 use crate::error::one_line;
 use crate::readback::Mapping;
-use crate::{Dispatch, Error, Gpu, Input, Logits, Readback};
+use crate::transfer::{is_mapped_to_write, write};
+use crate::{Dispatch, Error, Gpu, Input, Logits};
 
 /// Who polls the device while a result is awaited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,13 +72,14 @@ pub(crate) fn caught<R>(_: &Gpu, _: wgpu::ErrorFilter, work: impl FnOnce() -> R)
     (work(), None)
 }
 
-/// Creates a buffer, or says why the device has none of this size.
+/// Creates a buffer, mapped if it can be written like that, or says why the device has none of this size.
 pub(crate) fn create_buffer(gpu: &Gpu, what: &'static str, bytes: u64, usage: BufferUsages) -> Result<Buffer, Error> {
     let limit = gpu.limits().max_buffer_size;
     if bytes > limit {
         return Err(Error::Limit { what: "bytes of a buffer", needed: bytes, limit });
     }
-    let descriptor = wgpu::BufferDescriptor { label: Some(what), size: bytes, usage, mapped_at_creation: false };
+    let mapped_at_creation = usage.contains(BufferUsages::MAP_WRITE);
+    let descriptor = wgpu::BufferDescriptor { label: Some(what), size: bytes, usage, mapped_at_creation };
     match caught(gpu, wgpu::ErrorFilter::OutOfMemory, || gpu.device().create_buffer(&descriptor)) {
         (buffer, None) => Ok(buffer),
         (_, Some(_)) => Err(Error::OutOfMemory { what, bytes }),
@@ -130,27 +133,62 @@ impl Sizes {
     }
 }
 
-/// The buffers of a band on its way.
+/// The buffers of a band on its way, each at least as large as it must be.
 pub(crate) struct Slot {
     pub logits: Buffer,
     pub uploads: Vec<Buffer>,
     pub outputs: Vec<Buffer>,
-    readback: Readback,
+    /// What the outputs are read from: a copy, or themselves.
+    read: Vec<Buffer>,
 }
 
 impl Slot {
-    fn new(gpu: &Gpu, sizes: &Sizes) -> Result<Self, Error> {
-        let (read, write) =
-            (BufferUsages::STORAGE | BufferUsages::COPY_DST, BufferUsages::STORAGE | BufferUsages::COPY_SRC);
-        let create = |list: &[(&'static str, u64)], usage| -> Result<Vec<_>, Error> {
-            list.iter().map(|&(what, bytes)| create_buffer(gpu, what, bytes, usage)).collect()
+    fn take(gpu: &Gpu, sizes: &Sizes) -> Result<Self, Error> {
+        let transfer = gpu.transfer();
+        let (inputs, outputs) = (transfer.inputs(), transfer.outputs());
+        let take = |list: &[(&'static str, u64)], usage| -> Result<Vec<_>, Error> {
+            list.iter().map(|&(what, bytes)| gpu.pool().take(gpu, what, bytes, usage)).collect()
         };
+        let outputs = take(&sizes.outputs, outputs)?;
         Ok(Self {
-            logits: create_buffer(gpu, "logits", sizes.logits, read)?,
-            uploads: create(&sizes.uploads, read)?,
-            outputs: create(&sizes.outputs, write)?,
-            readback: Readback::new(gpu, sizes.outputs.iter().map(|(_, bytes)| bytes).sum())?,
+            logits: gpu.pool().take(gpu, "logits", sizes.logits, inputs)?,
+            uploads: take(&sizes.uploads, inputs)?,
+            read: transfer.staging().map_or_else(|| Ok(outputs.clone()), |usage| take(&sizes.outputs, usage))?,
+            outputs,
         })
+    }
+
+    /// To be called when nothing is on its way in the slot.
+    fn put_back(self, gpu: &Gpu) {
+        let copies = self.read.into_iter().filter(|buffer| !self.outputs.contains(buffer));
+        let copies: Vec<_> = copies.collect();
+        gpu.pool().put(iter::once(self.logits).chain(self.uploads).chain(self.outputs).chain(copies));
+    }
+
+    /// The buffers that are mapped but while their band is computed.
+    fn mapped(&self) -> impl Iterator<Item = &Buffer> {
+        iter::once(&self.logits).chain(&self.uploads).filter(|buffer| is_mapped_to_write(buffer))
+    }
+
+    /// Submits the work of a band and the copies of its outputs, and asks for everything to be mapped behind it.
+    async fn submit(&self, gpu: &Gpu, band: usize, dispatch: &Dispatch, bytes: &[u64]) -> Result<OnItsWay, Error> {
+        let submit = || {
+            self.mapped().for_each(Buffer::unmap);
+            let label = Some("seghead");
+            let mut encoder = gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label });
+            dispatch.record(&mut encoder);
+            for ((output, read), &bytes) in self.outputs.iter().zip(&self.read).zip(bytes) {
+                if read != output {
+                    encoder.copy_buffer_to_buffer(output, 0, read, 0, bytes);
+                }
+            }
+            Ok(gpu.queue().submit([encoder.finish()]))
+        };
+        let submission = checked(gpu, submit).await?;
+        let inputs = self.mapped().map(|buffer| Mapping::of(gpu, buffer, MapMode::Write, buffer.size())).collect();
+        let read = self.read.iter().zip(bytes);
+        let outputs = read.map(|(buffer, &bytes)| Mapping::of(gpu, buffer, MapMode::Read, bytes)).collect();
+        Ok(OnItsWay { band, submission, inputs, outputs })
     }
 
     /// The logits, and the tensor that is made of them.
@@ -184,35 +222,25 @@ pub(crate) async fn stream(
     let mut on_their_way = VecDeque::with_capacity(SLOTS);
     for i in 0..count {
         if slots.len() < SLOTS.min(count) {
-            slots.push(Slot::new(gpu, &sizes)?);
+            slots.push(Slot::take(gpu, &sizes)?);
         }
         if on_their_way.len() == SLOTS {
             finish(gpu, waiting, bands, &mut on_their_way).await?;
         }
-        let slot = &mut slots[i % SLOTS];
+        let slot = &slots[i % SLOTS];
         let (band, shape) = bands.band(i)?;
         let prepare = || {
             upload(gpu, &slot.logits, input, (whole, &band), &shape)?;
             bands.prepare(i, slot)
         };
         let (dispatch, bytes) = checked(gpu, prepare).await?;
-        let submit = || {
-            let label = Some("seghead");
-            let mut encoder = gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label });
-            dispatch.record(&mut encoder);
-            let mut at = 0;
-            for (buffer, &bytes) in slot.outputs.iter().zip(&bytes) {
-                slot.readback.record_at(&mut encoder, buffer.as_entire_buffer_binding(), at, bytes)?;
-                at += bytes;
-            }
-            Ok(gpu.queue().submit([encoder.finish()]))
-        };
-        let submission = checked(gpu, submit).await?;
-        on_their_way.push_back(OnItsWay { band: i, submission, mapping: slot.readback.map(), bytes });
+        on_their_way.push_back(slot.submit(gpu, i, &dispatch, &bytes).await?);
     }
     while !on_their_way.is_empty() {
         finish(gpu, waiting, bands, &mut on_their_way).await?;
     }
+    // Not where the above was left half-way: whatever is on its way then goes with its slot.
+    slots.into_iter().for_each(|slot| slot.put_back(gpu));
     Ok(())
 }
 
@@ -220,8 +248,8 @@ pub(crate) async fn stream(
 struct OnItsWay {
     band: usize,
     submission: wgpu::SubmissionIndex,
-    mapping: Mapping,
-    bytes: Vec<u64>,
+    inputs: Vec<Mapping>,
+    outputs: Vec<Mapping>,
 }
 
 /// Waits for the band that was submitted first, and hands its results over.
@@ -231,18 +259,16 @@ async fn finish(
     bands: &mut impl Bands,
     on_their_way: &mut VecDeque<OnItsWay>,
 ) -> Result<(), Error> {
-    let Some(OnItsWay { band, submission, mapping, bytes }) = on_their_way.pop_front() else { return Ok(()) };
+    let Some(OnItsWay { band, submission, mut inputs, mut outputs }) = on_their_way.pop_front() else { return Ok(()) };
     waiting.wait_for(gpu, submission)?;
-    let split = |mut mapped: &[u8]| {
-        let mut outputs = Vec::with_capacity(bytes.len());
-        for &length in &bytes {
-            let (output, rest) = mapped.split_at(length as usize);
-            outputs.push(output);
-            mapped = rest;
-        }
-        bands.take(band, &outputs)
-    };
-    mapping.view(split).await?
+    for mapping in inputs.iter_mut().chain(&mut outputs) {
+        mapping.ready().await?;
+    }
+    inputs.into_iter().for_each(Mapping::keep);
+    let views: Result<Vec<_>, _> = outputs.iter().map(Mapping::view).collect();
+    let views = views?;
+    let bytes: Vec<&[u8]> = views.iter().map(|view| &view[..]).collect();
+    bands.take(band, &bytes)
 }
 
 /// Copies a band of `input`, the elements of `whole`, into `buffer` as `shape` says.
@@ -253,22 +279,21 @@ pub(crate) fn upload(
     (whole, band): (&Logits, &Band),
     shape: &Logits,
 ) -> Result<(), Error> {
-    let Some(size) = wgpu::BufferSize::new(shape.bytes()) else { return Ok(()) };
-    // None where the queue has no staging memory: the device reports that itself.
-    let Some(mut staging) = gpu.queue().write_buffer_with(buffer, 0, size) else { return Ok(()) };
     let element = shape.element_type().size() as usize;
-    let mut end = 0;
-    for (from, to, count) in runs(whole, band, shape) {
-        let at = to * element;
-        // Padding before this run; it is never more than a few elements.
-        staging.slice(end..at).fill(0);
-        input.copy(from, count, |start, bytes| {
-            staging.slice(at + start..at + start + bytes.len()).copy_from_slice(bytes);
-        })?;
-        end = at + count * element;
-    }
-    staging.slice(end..shape.bytes() as usize).fill(0);
-    Ok(())
+    write(gpu, buffer, shape.bytes(), |mut to| {
+        let mut end = 0;
+        for (from, at, count) in runs(whole, band, shape) {
+            let at = at * element;
+            // Padding before this run; it is never more than a few elements.
+            to.slice(end..at).fill(0);
+            input.copy(from, count, |start, bytes| {
+                to.slice(at + start..at + start + bytes.len()).copy_from_slice(bytes);
+            })?;
+            end = at + count * element;
+        }
+        to.slice(end..).fill(0);
+        Ok(())
+    })
 }
 
 /// The runs of neighbouring elements that a band has in common with the tensor `whole`: where each starts in either,

@@ -17,11 +17,13 @@ mod logits;
 mod map;
 mod ops;
 mod palette;
+mod pool;
 mod readback;
 pub mod reference;
 mod reliability;
 mod segmentation;
 mod temperature;
+mod transfer;
 mod window;
 
 pub use blend::Blend;
@@ -64,5 +66,6 @@ pub use readback::{Frame, Readback, ReadbackRing};
 pub use reliability::{ReliabilityBin, ReliabilityTable};
 pub use segmentation::{Labels, Outputs, Segmentation};
 pub use temperature::{FittedTemperature, TemperatureScaling};
+pub use transfer::Transfer;
 
 pub use wgpu;

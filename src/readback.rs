@@ -4,7 +4,7 @@ mod trial;
 use futures_intrusive::channel::shared::{OneshotReceiver, oneshot_channel};
 use wgpu::{BufferAsyncError, BufferBinding, BufferUsages, MapMode};
 
-use crate::host::create_buffer;
+use crate::host::{caught, create_buffer};
 use crate::{Error, Gpu};
 
 pub use ring::{Frame, ReadbackRing};
@@ -66,19 +66,7 @@ impl Readback {
         self.trial.check(source.buffer, |encoder| {
             encoder.copy_buffer_to_buffer(source.buffer, source.offset, &self.staging, 0, bytes);
         })?;
-        self.record_at(encoder, source, 0, bytes)
-    }
-
-    /// Records the copy of the first `bytes` of `source` to `offset` of the staging buffer.
-    pub(crate) fn record_at(
-        &self,
-        encoder: &mut wgpu::CommandEncoder,
-        source: BufferBinding<'_>,
-        offset: u64,
-        bytes: u64,
-    ) -> Result<(), Error> {
-        check_source(&source, bytes)?;
-        encoder.copy_buffer_to_buffer(source.buffer, source.offset, &self.staging, offset, bytes);
+        encoder.copy_buffer_to_buffer(source.buffer, source.offset, &self.staging, 0, bytes);
         Ok(())
     }
 
@@ -88,7 +76,9 @@ impl Readback {
     ///
     /// [`Error::Map`] or [`Error::Abandoned`] where the device was lost or destroyed.
     pub async fn read<R>(&mut self, view: impl FnOnce(&[u8]) -> R) -> Result<R, Error> {
-        self.map().view(view).await
+        let mut mapping = self.map();
+        mapping.ready().await?;
+        Ok(view(&mapping.view()?))
     }
 
     /// [`read`](Self::read) that polls the device itself until the bytes are there.
@@ -98,43 +88,58 @@ impl Readback {
     /// As [`read`](Self::read), and [`Error::Poll`].
     #[cfg(not(target_family = "wasm"))]
     pub fn read_blocking<R>(&mut self, gpu: &Gpu, view: impl FnOnce(&[u8]) -> R) -> Result<R, Error> {
-        let mapping = self.map();
+        let mut mapping = self.map();
         gpu.wait()?;
-        pollster::block_on(mapping.view(view))
+        pollster::block_on(mapping.ready())?;
+        Ok(view(&mapping.view()?))
     }
 
-    /// Asks for the mapping; whoever polls the device next completes it.
-    pub(crate) fn map(&mut self) -> Mapping {
-        let (sender, receiver) = oneshot_channel();
-        self.staging.map_async(MapMode::Read, .., move |result| {
-            // The receiver may be gone: its future was dropped.
-            let _ = sender.send(result);
-        });
-        Mapping { staging: self.staging.clone(), receiver, asked: true }
+    fn map(&mut self) -> Mapping {
+        Mapping::of(&self.trial.gpu, &self.staging, MapMode::Read, self.staging.size())
     }
 }
 
-/// A mapping of the staging buffer that was asked for, given back when dropped, at whatever stage.
+/// A mapping of a buffer that was asked for, given back when dropped, at whatever stage.
 pub(crate) struct Mapping {
-    staging: wgpu::Buffer,
+    gpu: Gpu,
+    buffer: wgpu::Buffer,
+    bytes: u64,
     receiver: OneshotReceiver<Result<(), BufferAsyncError>>,
-    /// Whether there is something to give back; wgpu takes it ill where mapping has failed.
-    asked: bool,
+    kept: bool,
 }
 
 impl Mapping {
-    pub async fn view<R>(mut self, view: impl FnOnce(&[u8]) -> R) -> Result<R, Error> {
-        let mapped = self.receiver.receive().await.ok_or(Error::Abandoned)?;
-        self.asked = mapped.is_ok();
-        mapped?;
-        Ok(view(&self.staging.get_mapped_range(..)?))
+    /// Asks for the first bytes of a buffer; whoever polls the device when it is no longer in use completes that.
+    pub fn of(gpu: &Gpu, buffer: &wgpu::Buffer, mode: MapMode, bytes: u64) -> Self {
+        let (sender, receiver) = oneshot_channel();
+        buffer.map_async(mode, ..bytes, move |result| {
+            // The receiver may be gone: its future was dropped.
+            let _ = sender.send(result);
+        });
+        Self { gpu: gpu.clone(), buffer: buffer.clone(), bytes, receiver, kept: false }
+    }
+
+    /// Returns when the bytes are there.
+    pub async fn ready(&mut self) -> Result<(), Error> {
+        Ok(self.receiver.receive().await.ok_or(Error::Abandoned)??)
+    }
+
+    /// The bytes, once they are there.
+    pub fn view(&self) -> Result<wgpu::BufferView, Error> {
+        Ok(self.buffer.get_mapped_range(..self.bytes)?)
+    }
+
+    /// Leaves the buffer mapped.
+    pub fn keep(mut self) {
+        self.kept = true;
     }
 }
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        if self.asked {
-            self.staging.unmap();
+        if !self.kept {
+            // wgpu takes it ill where mapping has failed, or the buffer went with its device: there is nothing to give back.
+            let _ = caught(&self.gpu, wgpu::ErrorFilter::Validation, || self.buffer.unmap());
         }
     }
 }

@@ -69,11 +69,12 @@ fn allocations(work: impl FnOnce()) -> u64 {
 }
 
 /// An application's device, and the instance that tells what has been created.
-fn app(required_limits: wgpu::Limits) -> (wgpu::Instance, Gpu) {
+fn app(required_limits: wgpu::Limits, features: wgpu::Features) -> (wgpu::Instance, Gpu) {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
     let adapter = wgpu::util::initialize_adapter_from_env_or_default(&instance, None);
     let adapter = pollster::block_on(adapter).unwrap();
-    let descriptor = wgpu::DeviceDescriptor { required_limits, ..Default::default() };
+    let required_features = adapter.features() & features;
+    let descriptor = wgpu::DeviceDescriptor { required_limits, required_features, ..Default::default() };
     let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).unwrap();
     (instance, Gpu::from_wgpu(device, queue))
 }
@@ -194,8 +195,8 @@ impl Twin {
     }
 }
 
-fn recording_allocates_nothing(limits: wgpu::Limits) {
-    let (instance, gpu) = app(limits);
+fn recording_allocates_nothing(limits: wgpu::Limits, features: wgpu::Features) {
+    let (instance, gpu) = app(limits, features);
     let report = || instance.generate_report().unwrap();
     for (what, dispatch) in dispatches(&gpu) {
         let twin = Twin::of(&gpu, &dispatch);
@@ -239,13 +240,19 @@ fn recording_allocates_nothing(limits: wgpu::Limits) {
 
 #[test]
 fn at_default_limits() {
-    recording_allocates_nothing(wgpu::Limits::defaults());
+    recording_allocates_nothing(wgpu::Limits::defaults(), wgpu::Features::empty());
+}
+
+/// Where the parameters are in memory of the host.
+#[test]
+fn with_mappable_buffers() {
+    recording_allocates_nothing(wgpu::Limits::defaults(), wgpu::Features::MAPPABLE_PRIMARY_BUFFERS);
 }
 
 /// Where a tensor of 30 classes is bound part by part, in several steps of the same kernels.
 #[test]
 fn in_parts() {
-    recording_allocates_nothing(Gpu::required_limits());
+    recording_allocates_nothing(Gpu::required_limits(), wgpu::Features::empty());
 }
 
 /// The allocator counts, so that the others mean something.

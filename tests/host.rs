@@ -10,13 +10,13 @@ use seghead::{
     Argmax, Axis, CrossEntropy, Error, Gpu, Logits, Reduction, Resize, Segment, Sigmoid, Softmax, reference, wgpu,
 };
 
-/// A device that binds at most `bytes` bytes of a buffer of at most twice that, as WebGPU's defaults have it.
-fn small(bytes: u64) -> Gpu {
+/// Devices that bind at most `bytes` bytes of a buffer of at most twice that, as WebGPU's defaults have it.
+fn small(bytes: u64) -> [Gpu; 2] {
     limited(bytes, 2 * bytes)
 }
 
-fn limited(max_storage_buffer_binding_size: u64, max_buffer_size: u64) -> Gpu {
-    watched_gpu(wgpu::Limits {
+fn limited(max_storage_buffer_binding_size: u64, max_buffer_size: u64) -> [Gpu; 2] {
+    either_transfer(wgpu::Limits {
         max_storage_buffer_binding_size,
         max_uniform_buffer_binding_size: max_storage_buffer_binding_size,
         max_buffer_size,
@@ -37,10 +37,11 @@ fn shapes() -> Vec<Logits> {
 
 fn on_small(check: impl Fn(&Gpu, &Logits, &[f32])) {
     for bytes in SIZES {
-        let gpu = small(bytes);
-        for shape in shapes() {
-            assert!(shape.bytes() > bytes, "{shape:?} is not split");
-            check(&gpu, &shape, &Random::new(bytes).logits(&shape));
+        for gpu in small(bytes) {
+            for shape in shapes() {
+                assert!(shape.bytes() > bytes, "{shape:?} is not split");
+                check(&gpu, &shape, &Random::new(bytes).logits(&shape));
+            }
         }
     }
 }
@@ -96,7 +97,6 @@ fn one_class() {
     let (argmax, segment) = (Argmax::new().confidence(true), Segment::new(100, 100).confidence(true));
     let loss = CrossEntropy::new().per_pixel(true);
     for bytes in SIZES {
-        let (gpu, large) = (limited(bytes, bytes), default_limits_gpu());
         let run = |gpu: &Gpu| {
             (
                 argmax.run_blocking(gpu, &shape, &data).unwrap(),
@@ -104,7 +104,10 @@ fn one_class() {
                 loss.run_blocking(gpu, &shape, &data, &[0u8; 2500]).unwrap().per_pixel,
             )
         };
-        assert_eq!(run(&gpu), run(large));
+        let expected = run(default_limits_gpu());
+        for gpu in limited(bytes, bytes) {
+            assert_eq!(run(&gpu), expected);
+        }
     }
 }
 
@@ -157,8 +160,7 @@ fn segment() {
         ((1, 10, 5, 16), (9, 700)),
     ];
     let mut differences = Vec::new();
-    for bytes in SIZES {
-        let gpu = small(bytes);
+    for (bytes, gpu) in SIZES.into_iter().flat_map(|bytes| small(bytes).map(|gpu| (bytes, gpu))) {
         for ((n, c, h, w), (height, width)) in cases {
             let shape = Logits::nchw(n, c, h, w).unwrap();
             let data = Random::new(bytes + u64::from(height)).logits(&shape);
@@ -187,13 +189,15 @@ fn two_rows_are_enough() {
     let data = Random::new(9).logits(&shape);
     let operator = Segment::new(31, 7);
     let expected = operator.run_blocking(default_limits_gpu(), &shape, &data).unwrap();
-    assert_eq!(operator.run_blocking(&small(4096), &shape, &data).unwrap(), expected);
+    for gpu in small(4096) {
+        assert_eq!(operator.run_blocking(&gpu, &shape, &data).unwrap(), expected);
+    }
 }
 
 /// What the operators split, they split no further than four pixels, or one row.
 #[test]
 fn too_small() {
-    let gpu = small(4096);
+    let [_, gpu] = small(4096);
     let limit = |error: Error, expected_needed: u64| {
         let Error::Limit { needed, limit, .. } = error else { panic!("{error}") };
         assert_eq!((needed, limit), (expected_needed, 4096), "{error}");
@@ -231,7 +235,6 @@ fn few_workgroups() {
 /// The limit of a binding below half of that of a buffer.
 #[test]
 fn small_bindings_of_large_buffers() {
-    let gpu = limited(4096, 1 << 20);
     let shape = Logits::chw(3, 37, 53).unwrap();
     let data = Random::new(2).logits(&shape);
     let run = |gpu: &Gpu| {
@@ -241,7 +244,9 @@ fn small_bindings_of_large_buffers() {
             Segment::new(74, 106).run_blocking(gpu, &shape, &data).unwrap(),
         )
     };
-    assert_eq!(run(&gpu), run(default_limits_gpu()));
+    for gpu in limited(4096, 1 << 20) {
+        assert_eq!(run(&gpu), run(default_limits_gpu()));
+    }
 }
 
 /// More images than the grid has workgroups in one dimension.
@@ -305,8 +310,7 @@ fn mean_over_no_weight() {
 /// Bands read the same taps as the whole image: blocks with special values take the exact path in both.
 #[test]
 fn segment_with_special_values() {
-    for bytes in SIZES {
-        let gpu = small(bytes);
+    for (bytes, gpu) in SIZES.into_iter().flat_map(|bytes| small(bytes).map(|gpu| (bytes, gpu))) {
         for ((c, h, w), (height, width)) in
             [((3, 37, 53), (80, 120)), ((3, 37, 53), (37, 53)), ((3, 20, 30), (45, 90)), ((3, 64, 48), (17, 90))]
         {

@@ -19,6 +19,9 @@ fn every_operator_on_every_shape_and_type() {
     let gpu = seghead::Gpu::headless_blocking(&seghead::GpuOptions::default()).unwrap();
     assert_eq!(report["adapter"], gpu.adapter_info().name);
     assert!(report["empty_submission_ms"]["median"].as_f64().unwrap() > 0.0);
+    for times in ["end_to_end_ms", "device_ms", "empty_submission_ms", "host_copy_ms"] {
+        assert!(report["small_work"][times]["median"].as_f64().unwrap() > 0.0, "{times}");
+    }
     let rows = report["rows"].as_array().unwrap();
     assert!(rows.len().is_multiple_of(4) && rows.len() >= 4 * 10, "{}", rows.len());
     for row in rows {
@@ -46,8 +49,26 @@ fn a_table_of_what_was_asked_for() {
     let output = bench(&["-q", "--runs", "1", "--shape", "3x8x8", "--op", "argmax", "segment", "--scale", "1.5"]);
     assert!(output.status.success() && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
     let table = String::from_utf8(output.stdout).unwrap();
-    let operators: Vec<_> = table.lines().skip(4).filter_map(|line| line.split_whitespace().next()).collect();
+    let operators: Vec<_> = table.lines().skip(5).filter_map(|line| line.split_whitespace().next()).collect();
     assert_eq!(operators, ["argmax", "segment"], "{table}");
+}
+
+/// The environment chooses how tensors come to the device.
+#[test]
+fn transfer_by_the_environment() {
+    let command = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_seghead"));
+        command.args(["bench", "--json", "--runs", "1", "--shape", "3x8x8", "--op", "argmax"]);
+        command
+    };
+    let transfer = |command: &mut Command| {
+        let report: Value = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
+        report["transfer"].as_str().unwrap().to_owned()
+    };
+    let fast = transfer(command().env_remove("SEGHEAD_TRANSFER"));
+    assert_eq!(transfer(command().env("SEGHEAD_TRANSFER", "staged")), "staged");
+    // Only where it can be had.
+    assert_eq!(transfer(command().env("SEGHEAD_TRANSFER", "mapped")), fast);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 use wgpu::BufferBinding;
 
-use crate::bands::{self, BAND_BYTES, Band};
+use crate::bands::{self, Band, LARGE_BAND_BYTES};
 use crate::dispatch::Bound;
 use crate::host::{self, Bands, Sizes, Slot, Waiting, numbers};
 use crate::inspection::{CLASS_WORDS, HEADER, axis_word, merge, tolerance};
@@ -188,7 +188,7 @@ impl Inspect {
     ) -> Result<Inspection, Error> {
         let mut input = data.into();
         let logits = host::logits_of(logits, &input)?;
-        let bands = bands::for_host(gpu, &logits, 0)?;
+        let bands = bands::for_host_of(gpu, &logits, 0, LARGE_BAND_BYTES)?;
         let mut passes = Vec::new();
         if bands.len() == 1 {
             passes.push((Pass::Everything, logits, bands));
@@ -199,9 +199,9 @@ impl Inspect {
                 let rows = takes_rows(&logits, axis);
                 let bands = if rows {
                     let device = bands::binding_limit(gpu);
-                    bands::of_rows(&whole, BAND_BYTES.min(device), device)?
+                    bands::of_rows(&whole, LARGE_BAND_BYTES.min(device), device)?
                 } else {
-                    bands::for_host(gpu, &whole, 0)?
+                    bands::for_host_of(gpu, &whole, 0, LARGE_BAND_BYTES)?
                 };
                 passes.push((Pass::Along { axis, rows }, whole, bands));
             }

@@ -2,7 +2,7 @@
 
 use wgpu::Buffer;
 
-use crate::{Gpu, LabelType, Map};
+use crate::{Error, Gpu, LabelType, Map, transfer};
 
 /// Labels of any integer type, written for the GPU: classes as they are, all ones for the ignore index, and one less for
 /// everything else, which the kernel finds.
@@ -51,11 +51,17 @@ impl Codes {
         map: &Map,
         labels: &[L],
         ignored: Option<i64>,
-    ) {
+    ) -> Result<(), Error> {
         let codes = labels.iter().map(|&label| self.of(label.into(), ignored));
+        let write = |bytes: &[u8]| {
+            transfer::write(gpu, buffer, bytes.len() as u64, |mut to| {
+                to.copy_from_slice(bytes);
+                Ok(())
+            })
+        };
         match self.label_type {
-            LabelType::U8 => gpu.queue().write_buffer(buffer, 0, &map.pad(codes.map(|code| code as u8))),
-            LabelType::U32 => gpu.queue().write_buffer(buffer, 0, bytemuck::cast_slice(&map.pad(codes))),
+            LabelType::U8 => write(&map.pad(codes.map(|code| code as u8))),
+            LabelType::U32 => write(bytemuck::cast_slice(&map.pad(codes))),
         }
     }
 }

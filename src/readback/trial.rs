@@ -8,7 +8,7 @@ use crate::{Error, Gpu};
 /// Frames copy from the same source again and again, and only the first of them pays.
 #[derive(Debug)]
 pub(super) struct Trial {
-    gpu: Gpu,
+    pub gpu: Gpu,
     /// A hash of the last source, which is not to be kept alive.
     last: Mutex<Option<u64>>,
 }

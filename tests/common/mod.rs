@@ -261,6 +261,14 @@ pub fn watched_gpu_with(features: wgpu::Features, limits: wgpu::Limits) -> Gpu {
     gpu
 }
 
+/// Two devices of one adapter, watched as [`watched_gpu`] is: one that tensors come to through staging memory, and one
+/// whose buffers are mapped where the adapter shares memory with the host.
+pub fn either_transfer(limits: wgpu::Limits) -> [Gpu; 2] {
+    let adapter = &pollster::block_on(Gpu::adapters(&GpuOptions::default())).expect("an adapter")[0];
+    let mappable = adapter.features() & wgpu::Features::MAPPABLE_PRIMARY_BUFFERS;
+    [wgpu::Features::empty(), mappable].map(|features| watched_gpu_with(features, limits.clone()))
+}
+
 /// Default limits, but that little of large buffers is bound, from multiples of 256 bytes on.
 pub fn binding_limits(bytes: u64) -> wgpu::Limits {
     wgpu::Limits {

@@ -42,8 +42,8 @@ impl BoundaryScore {
         for (i, (predictions, targets)) in parts.enumerate() {
             let map = map(targets.len() / of_image);
             let submit = || {
-                codes.write(gpu, &predictions_buffer, &map, predictions, None);
-                codes.write(gpu, &targets_buffer, &map, targets, self.ignore_index);
+                codes.write(gpu, &predictions_buffer, &map, predictions, None)?;
+                codes.write(gpu, &targets_buffer, &map, targets, self.ignore_index)?;
                 let dispatch = operator.dispatch(
                     gpu,
                     &map,

@@ -40,8 +40,8 @@ impl Calibration {
         {
             let map = map(targets.len());
             let submit = || {
-                codes.write(gpu, &label_buffer, &map, labels, None);
-                codes.write(gpu, &target_buffer, &map, targets, self.ignore_index);
+                codes.write(gpu, &label_buffer, &map, labels, None)?;
+                codes.write(gpu, &target_buffer, &map, targets, self.ignore_index)?;
                 gpu.queue().write_buffer(&confidence_buffer, 0, bytemuck::cast_slice(confidence));
                 let dispatch = operator.dispatch(
                     gpu,

@@ -34,8 +34,8 @@ impl ConfusionMatrix {
         for (i, (predictions, targets)) in predictions.chunks(most).zip(targets.chunks(most)).enumerate() {
             let map = map(predictions.len());
             let submit = || {
-                codes.write(gpu, &predictions_buffer, &map, predictions, None);
-                codes.write(gpu, &targets_buffer, &map, targets, self.ignore_index);
+                codes.write(gpu, &predictions_buffer, &map, predictions, None)?;
+                codes.write(gpu, &targets_buffer, &map, targets, self.ignore_index)?;
                 let dispatch = self.ignore_index(codes.ignore_index(self.ignore_index)).dispatch(
                     gpu,
                     &map,
@@ -127,7 +127,7 @@ impl<T: Copy + Into<i64>> Bands for Counts<'_, T> {
         let [targets, labels] = [0, 1].map(|which| slot.uploads[which].as_entire_buffer_binding());
         let first = self.parts.position(i);
         let of_part = &self.targets[first..first + map.pixels()];
-        self.codes.write(gpu, &slot.uploads[0], map, of_part, self.operator.ignore_index);
+        self.codes.write(gpu, &slot.uploads[0], map, of_part, self.operator.ignore_index)?;
         let outputs = Outputs::labels(labels.clone());
         let mut dispatch = self.parts.dispatch(gpu, i, slot.logits.as_entire_buffer_binding(), &outputs)?;
         let operator = self.operator.ignore_index(self.codes.ignore_index(self.operator.ignore_index));

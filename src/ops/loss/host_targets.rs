@@ -59,8 +59,8 @@ impl<'a, L: Copy + Into<i64>> HostLabels<'a, L> {
     }
 
     /// Writes the codes of the pixels of `map`, the first of which is `first` among all targets.
-    pub fn write(&self, gpu: &Gpu, buffer: &Buffer, map: &Map, first: usize) {
-        self.codes.write(gpu, buffer, map, &self.targets[first..first + map.pixels()], self.ignored);
+    pub fn write(&self, gpu: &Gpu, buffer: &Buffer, map: &Map, first: usize) -> Result<(), Error> {
+        self.codes.write(gpu, buffer, map, &self.targets[first..first + map.pixels()], self.ignored)
     }
 }
 
@@ -83,7 +83,7 @@ impl<L: Copy + Into<i64>> HostTargets for HostLabels<'_, L> {
     ) -> Result<Against<'b>, Error> {
         let first = band.position(whole);
         let buffer = &slot.uploads[0];
-        self.write(gpu, buffer, &band.shape(whole)?.map(), first);
+        self.write(gpu, buffer, &band.shape(whole)?.map(), first)?;
         Ok(Against::Labels(Targets::new(buffer.as_entire_buffer_binding(), self.label_type())))
     }
 

@@ -223,7 +223,7 @@ impl<L: Copy + Into<i64>> Bands for Losses<'_, L> {
     fn prepare(&mut self, i: usize, slot: &Slot) -> Result<(Dispatch, Vec<u64>), Error> {
         let (gpu, part) = (self.gpu, self.parts[i]);
         let map = self.map(&part)?;
-        self.targets.write(gpu, &slot.uploads[0], &map, self.position(&part));
+        self.targets.write(gpu, &slot.uploads[0], &map, self.position(&part))?;
         let mut dispatch = Dispatch::new();
         let mut outputs = slot.outputs[1..].iter();
         let gradient = self.gradient.as_ref().and_then(|_| outputs.next());

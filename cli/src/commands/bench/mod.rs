@@ -2,6 +2,7 @@
 
 mod clock;
 mod operators;
+mod small;
 
 use clap::ValueEnum;
 use seghead::wgpu::BufferUsages;
@@ -10,6 +11,7 @@ use serde_json::{Value, json};
 
 use self::clock::{Clock, Times};
 use self::operators::{Tensors, Work};
+use self::small::Small;
 use super::print_result;
 use crate::args::{Bench, BenchOperator, Common, Float};
 use crate::error::Error;
@@ -44,8 +46,9 @@ pub fn run(args: &Bench, common: &Common) -> Result<(), Error> {
         }
     }
     drop(progress);
-    let empty = clock.empty(&gpu, args.runs as usize)?;
-    print_result(common, &report(&gpu, &clock, &rows, &empty), &table(&gpu, &clock, &rows, &empty))
+    let runs = args.runs as usize;
+    let beside = (clock.empty(&gpu, 10 * runs)?, Small::measure(&gpu, &clock, runs)?);
+    print_result(common, &report(&gpu, &clock, &rows, &beside), &table(&gpu, &clock, &rows, &beside))
 }
 
 /// One operator on one shape.
@@ -105,7 +108,7 @@ impl Row {
     }
 }
 
-fn report(gpu: &Gpu, clock: &Clock, rows: &[Row], empty: &Times) -> Value {
+fn report(gpu: &Gpu, clock: &Clock, rows: &[Row], (empty, small): &(Times, Small)) -> Value {
     let info = gpu.adapter_info();
     let rows: Vec<_> = rows
         .iter()
@@ -130,20 +133,22 @@ fn report(gpu: &Gpu, clock: &Clock, rows: &[Row], empty: &Times) -> Value {
         "backend": info.backend.to_string(),
         "driver": format!("{} {}", info.driver, info.driver_info).trim(),
         "access": format!("{:?}", gpu.access()).to_lowercase(),
+        "transfer": format!("{:?}", gpu.transfer()).to_lowercase(),
         "clock": clock.name(),
         "empty_submission_ms": empty.json(),
+        "small_work": small.json(),
         "rows": rows,
     })
 }
 
-fn table(gpu: &Gpu, clock: &Clock, rows: &[Row], empty: &Times) -> String {
+fn table(gpu: &Gpu, clock: &Clock, rows: &[Row], (empty, small): &(Times, Small)) -> String {
     let info = gpu.adapter_info();
     let empty = empty.median();
     let mut text = format!("{} ({}), {} {}\n", info.name, info.backend, info.driver, info.driver_info);
-    text += &format!(
-        "device times by {}, an empty submission {empty:.3} ms; median ± interquartile range\n\n",
-        clock.name()
-    );
+    text +=
+        &format!("device times by {}, an empty submission {empty:.3} ms; median ± interquartile range\n", clock.name());
+    text += &small.line();
+    text += "\n";
     let width = rows.iter().map(|row| row.shape.len()).max().unwrap_or(0).max(5);
     text += &format!(
         "{:27} {:width$} type   device ms          least    GB/s  of copy   end to end ms\n",
