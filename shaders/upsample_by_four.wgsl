@@ -121,25 +121,33 @@ fn upscale_by_four(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_i
     }
     return;
   }
-  write_strip(image, row, column, best0);
-  write_strip(image, row + 1u, column, best1);
-  write_strip(image, row + 2u, column, best2);
-  write_strip(image, row + 3u, column, best3);
+  // Computed before anything is stored, or the parameters would be read again for every store.
+  let at = map_at(image, row * groups + column / 4u);
+  let groups_left = groups - column / 4u;
+  if row < rows {
+    write_strip(at, groups_left, best0);
+  }
+  if row + 1u < rows {
+    write_strip(at + groups, groups_left, best1);
+  }
+  if row + 2u < rows {
+    write_strip(at + 2u * groups, groups_left, best2);
+  }
+  if row + 3u < rows {
+    write_strip(at + 3u * groups, groups_left, best3);
+  }
 }
 
-fn write_strip(image: u32, row: u32, column: u32, best: Best4) {
-  if row >= params.out_height {
-    return;
-  }
-  let groups_left = params.grid.z - column / 4u;
-  write_row(image, row, column, best.a);
+// Writes up to four groups of a row into maps.
+fn write_strip(at: u32, groups_left: u32, best: Best4) {
+  write_best(at, best.a);
   if groups_left > 1u {
-    write_row(image, row, column + 4u, best.b);
+    write_best(at + 1u, best.b);
   }
   if groups_left > 2u {
-    write_row(image, row, column + 8u, best.c);
+    write_best(at + 2u, best.c);
   }
   if groups_left > 3u {
-    write_row(image, row, column + 12u, best.d);
+    write_best(at + 3u, best.d);
   }
 }

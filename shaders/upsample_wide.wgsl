@@ -21,29 +21,33 @@ struct Weights9 {
 // Where the taps of a row are, from the element that the row starts with.
 struct Columns9 {
   runs: vec3<u32>,  // of fours that hold them all
+  third: bool,      // whether there are some in the third
   odd: bool,        // whether the first tap is at an odd place of its run
   upper: bool,      // and whether it is in the upper half of it
   a: vec4<u32>,     // each tap, where they are read one by one
   b: vec4<u32>,
   c: u32,
-  in_a: vec4<u32>,  // all bits where a tap is in the row, else none
+  in_a: vec4<u32>,  // all bits where a tap is read, else none
   in_b: vec4<u32>,
   in_c: u32,
 }
 
-fn columns_from(first: u32) -> Columns9 {
-  let last = params.in_width - 1u;
+// From the first tap of a block to that of its last pixel and the one behind it, or to the end of the row.
+fn columns_from(first: u32, last_own: u32) -> Columns9 {
+  let end = params.in_width - 1u;
+  let last = min(last_own + 1u, end);
   let a = vec4(first) + vec4(0u, 1u, 2u, 3u);
   let b = a + 4u;
   let c = first + 8u;
   let stride = pixel_stride();
   return Columns9(
-    min(vec3(first & ~3u) + vec3(0u, 4u, 8u), vec3(last & ~3u)),
+    min(vec3(first & ~3u) + vec3(0u, 4u, 8u), vec3(end & ~3u)),
+    last >= (first & ~3u) + 8u,
     (first & 1u) != 0u,
     (first & 2u) != 0u,
-    min(a, vec4(last)) * stride,
-    min(b, vec4(last)) * stride,
-    min(c, last) * stride,
+    min(a, vec4(end)) * stride,
+    min(b, vec4(end)) * stride,
+    min(c, end) * stride,
     select(vec4(0u), vec4(~0u), a <= vec4(last)),
     select(vec4(0u), vec4(~0u), b <= vec4(last)),
     select(0u, ~0u, c <= last),
@@ -74,14 +78,14 @@ fn weights_from(pixels: Sources, first: u32) -> Weights9 {
   );
 }
 
-// The taps of the row that starts with an element, 0 where they are not in it.
+// The taps of the row that starts with an element, 0 where none is read.
 fn taps_in(columns: Columns9, row: u32) -> Taps9 {
   var taps: Taps9;
   if ADJACENT {
     var p = load(row + columns.runs.x);
     var q = load(row + columns.runs.y);
     var r = vec4(0.0);
-    if TAPS > 3u {
+    if TAPS > 3u && columns.third {
       r = load(row + columns.runs.z);
     }
     p = select(p, vec4(p.zw, q.xy), columns.upper);
@@ -214,7 +218,7 @@ fn upscale_wide(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invo
   let wy = weights_from(y, top);
   let near_wx = weights_from(near_pixels, left);
   let far_wx = weights_from(far_pixels, left);
-  let columns = columns_from(left);
+  let columns = columns_from(left, far_pixels.index.w);
   let image = image_of(workgroup);
   let base = params.place.w + image * params.place.x;
   let last = params.in_height - 1u;
@@ -274,21 +278,24 @@ fn upscale_wide(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invo
     }
     return;
   }
-  write_four(image, row, column, near_best, rows_left);
+  // Computed before anything is stored, or the parameters would be read again for every store.
+  let at = map_at(image, row * groups + column / 4u);
+  write_four(at, groups, near_best, rows_left);
   if has_far {
-    write_four(image, row, column + 4u, far_best, rows_left);
+    write_four(at + 1u, groups, far_best, rows_left);
   }
 }
 
-fn write_four(image: u32, row: u32, column: u32, best: Best4, rows_left: u32) {
-  write_row(image, row, column, best.a);
+// Writes four rows of a group into maps whose rows are so many groups apart.
+fn write_four(at: u32, groups: u32, best: Best4, rows_left: u32) {
+  write_best(at, best.a);
   if rows_left > 1u {
-    write_row(image, row + 1u, column, best.b);
+    write_best(at + groups, best.b);
   }
   if rows_left > 2u {
-    write_row(image, row + 2u, column, best.c);
+    write_best(at + 2u * groups, best.c);
   }
   if rows_left > 3u {
-    write_row(image, row + 3u, column, best.d);
+    write_best(at + 3u * groups, best.d);
   }
 }
