@@ -33,13 +33,23 @@ fn argmax(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation
   }
   let stride = plane_stride();
   var plane = stride;
-  for (var c = 1u; c < class_count(); c++) {
+  for (var c = 1u; c < near_classes(); c++) {
     for (var k = 0u; k < OWN; k++) {
       let x = load(firsts[k] + plane);
       best[k] = next_class(best[k], x, c);
       largest = max(largest, magnitude(x));
     }
     plane += stride;
+  }
+  if HALVES {
+    for (var c = near_classes(); c < class_count(); c++) {
+      for (var k = 0u; k < OWN; k++) {
+        let x = far_load(firsts[k] + plane);
+        best[k] = next_class(best[k], x, c);
+        largest = max(largest, magnitude(x));
+      }
+      plane += stride;
+    }
   }
   var dubious = any(largest >= vec4(NOT_FINITE));
   for (var k = 0u; k < OWN; k++) {
@@ -65,22 +75,32 @@ fn best_of(first: u32) -> Best {
   var best = first_class(load(first));
   var largest = magnitude(best.maximum); // bits of the largest |x|, which tell whether there are special values
   var element = first;
-  for (var c = 1u; c < class_count(); c++) {
+  for (var c = 1u; c < near_classes(); c++) {
     element += stride;
     let x = load(element);
-    if CLASSES == 0u {
-      best = next_class(best, x, c);
-    } else {
-      best = next_label(best, x, c, x > best.maximum);
-    }
+    best = next_of_walk(best, x, c);
     largest = max(largest, magnitude(x));
+  }
+  if HALVES {
+    for (var c = near_classes(); c < class_count(); c++) {
+      element += stride;
+      let x = far_load(element);
+      best = next_of_walk(best, x, c);
+      largest = max(largest, magnitude(x));
+    }
   }
   if SCORES && CLASSES != 0u {
     best.sum = vec4(0.0);
     var element = first;
-    for (var c = 0u; c < class_count(); c++) {
+    for (var c = 0u; c < near_classes(); c++) {
       best = add_term(best, load(element));
-      element += plane_stride();
+      element += stride;
+    }
+    if HALVES {
+      for (var c = near_classes(); c < class_count(); c++) {
+        best = add_term(best, far_load(element));
+        element += stride;
+      }
     }
   }
   let special = largest >= vec4(NOT_FINITE);
@@ -97,6 +117,13 @@ fn best_of(first: u32) -> Best {
   return best;
 }
 
+fn next_of_walk(best: Best, x: vec4<f32>, c: u32) -> Best {
+  if CLASSES == 0u {
+    return next_class(best, x, c);
+  }
+  return next_label(best, x, c, x > best.maximum);
+}
+
 // The class count is read, not compiled in; see prelude/statistics.wgsl.
 fn exact_best(first: u32) -> Best {
   var best = first_class(load(first));
@@ -104,7 +131,7 @@ fn exact_best(first: u32) -> Best {
   var element = first;
   for (var c = 1u; c < params.classes; c++) {
     element += plane_stride();
-    let x = load(element);
+    let x = load_class(c, element);
     let key = order4(x);
     best = next_label(best, x, c, key > top);
     top = max(top, key);
@@ -113,7 +140,7 @@ fn exact_best(first: u32) -> Best {
     best.sum = vec4(0.0);
     element = first;
     for (var c = 0u; c < params.classes; c++) {
-      best = add_term(best, load(element));
+      best = add_term(best, load_class(c, element));
       element += plane_stride();
     }
     best = undefined_scores(best);

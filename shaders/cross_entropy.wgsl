@@ -131,18 +131,34 @@ fn losses_of(first: u32, found: Statistics, classes: vec4<u32>) -> vec4<f32> {
   var chosen = vec4(0.0);
   var largest = magnitude(maximum);
   var element = first;
-  for (var c = 1u; c < class_count(); c++) {
+  for (var c = 1u; c < near_classes(); c++) {
     element += stride;
     let x = load(element);
     maximum = max(maximum, x);
     largest = max(largest, magnitude(x));
   }
+  if HALVES {
+    for (var c = near_classes(); c < class_count(); c++) {
+      element += stride;
+      let x = far_load(element);
+      maximum = max(maximum, x);
+      largest = max(largest, magnitude(x));
+    }
+  }
   element = first;
-  for (var c = 0u; c < class_count(); c++) {
+  for (var c = 0u; c < near_classes(); c++) {
     let x = load(element);
     sum += exp(x - maximum);
     chosen = select(chosen, x, classes == vec4(c));
     element += stride;
+  }
+  if HALVES {
+    for (var c = near_classes(); c < class_count(); c++) {
+      let x = far_load(element);
+      sum += exp(x - maximum);
+      chosen = select(chosen, x, classes == vec4(c));
+      element += stride;
+    }
   }
   let special = largest >= vec4(NOT_FINITE);
   if any(special) {
@@ -155,10 +171,10 @@ fn losses_of(first: u32, found: Statistics, classes: vec4<u32>) -> vec4<f32> {
 
 // The logits of the target classes.
 fn chosen_of(first: u32, classes: vec4<u32>) -> vec4<f32> {
-  let class_offset = min(classes, vec4(params.classes - 1u)) * plane_stride();
-  let element = first + class_offset + vec4(0u, 1u, 2u, 3u) * pixel_stride();
-  let inside = min(element, vec4(params.elements - 1u));
-  return vec4(load_one(inside.x), load_one(inside.y), load_one(inside.z), load_one(inside.w));
+  let c = min(classes, vec4(params.classes - 1u));
+  let element = first + c * plane_stride() + vec4(0u, 1u, 2u, 3u) * pixel_stride();
+  let at = min(element, vec4(params.elements - 1u));
+  return vec4(load_one_of(c.x, at.x), load_one_of(c.y, at.y), load_one_of(c.z, at.z), load_one_of(c.w, at.w));
 }
 
 // The losses, with what is known of all logits and with those of the target classes.
@@ -172,7 +188,7 @@ fn weighted_losses(found: Statistics, chosen: vec4<f32>, first: u32, classes: ve
     var others = vec4(0.0);
     var element = first;
     for (var c = 0u; c < class_count(); c++) {
-      var other = (found.maximum - load(element)) + log_sum;
+      var other = (found.maximum - load_class(c, element)) + log_sum;
       if CLASS_WEIGHTS {
         other *= class_weights[c];
       }

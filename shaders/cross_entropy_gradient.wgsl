@@ -14,6 +14,9 @@
 // output (the gradient): as the logits, total: [1]
 
 const REGISTERS: u32 = max(CLASSES, 1u);
+// Loops over registers come in two: drivers unroll none with too much in it, and registers that are indexed in a loop are
+// memory.
+const HALF: u32 = (REGISTERS + 1u) / 2u;
 
 @compute @workgroup_size(WORKGROUP)
 fn gradients(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -36,7 +39,13 @@ fn gradients(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocat
   var largest = magnitude(maximum);
   var element = first;
   x[0] = maximum;
-  for (var c = 1u; c < REGISTERS; c++) {
+  for (var c = 1u; c < HALF; c++) {
+    element += stride;
+    x[c] = load(element);
+    maximum = max(maximum, x[c]);
+    largest = max(largest, magnitude(x[c]));
+  }
+  for (var c = HALF; c < REGISTERS; c++) {
     element += stride;
     x[c] = load(element);
     maximum = max(maximum, x[c]);
@@ -47,13 +56,21 @@ fn gradients(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocat
     return;
   }
   var sum = vec4(0.0);
-  for (var c = 0u; c < REGISTERS; c++) {
+  for (var c = 0u; c < HALF; c++) {
+    x[c] = exp(x[c] - maximum);
+    sum += x[c];
+  }
+  for (var c = HALF; c < REGISTERS; c++) {
     x[c] = exp(x[c] - maximum);
     sum += x[c];
   }
   let factor = shares.all / sum;
   let out_stride = out_plane_stride();
-  for (var c = 0u; c < REGISTERS; c++) {
+  for (var c = 0u; c < HALF; c++) {
+    store(out, gradient_of(x[c] * factor, c, shares), place.left);
+    out += out_stride;
+  }
+  for (var c = HALF; c < REGISTERS; c++) {
     store(out, gradient_of(x[c] * factor, c, shares), place.left);
     out += out_stride;
   }

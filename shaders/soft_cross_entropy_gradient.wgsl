@@ -13,6 +13,7 @@
 // output (the gradient): as the logits, total: [1]
 
 const REGISTERS: u32 = max(CLASSES, 1u);
+const HALF: u32 = (REGISTERS + 1u) / 2u; // see cross_entropy_gradient.wgsl
 
 @compute @workgroup_size(WORKGROUP)
 fn soft_gradients(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -36,7 +37,13 @@ fn soft_gradients(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_in
   var largest = max(magnitude(maximum), magnitude(weights));
   var element = first;
   x[0] = maximum;
-  for (var c = 1u; c < REGISTERS; c++) {
+  for (var c = 1u; c < HALF; c++) {
+    element += stride;
+    x[c] = load(element);
+    maximum = max(maximum, x[c]);
+    largest = max(largest, magnitude(x[c]));
+  }
+  for (var c = HALF; c < REGISTERS; c++) {
     element += stride;
     x[c] = load(element);
     maximum = max(maximum, x[c]);
@@ -47,7 +54,11 @@ fn soft_gradients(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_in
     return;
   }
   var sum = vec4(0.0);
-  for (var c = 0u; c < REGISTERS; c++) {
+  for (var c = 0u; c < HALF; c++) {
+    x[c] = exp(x[c] - maximum);
+    sum += x[c];
+  }
+  for (var c = HALF; c < REGISTERS; c++) {
     x[c] = exp(x[c] - maximum);
     sum += x[c];
   }
@@ -55,7 +66,11 @@ fn soft_gradients(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_in
   let reciprocal = 1.0 / sum;
   let out_stride = out_plane_stride();
   var out = first_out;
-  for (var c = 0u; c < REGISTERS; c++) {
+  for (var c = 0u; c < HALF; c++) {
+    store(out, (x[c] * reciprocal * weights - weighted(load_targets(out), c)) * scale, place.left);
+    out += out_stride;
+  }
+  for (var c = HALF; c < REGISTERS; c++) {
     store(out, (x[c] * reciprocal * weights - weighted(load_targets(out), c)) * scale, place.left);
     out += out_stride;
   }

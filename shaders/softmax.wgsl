@@ -17,6 +17,9 @@
 // logits, output: [images, classes, plane_stride], maximum and scale: [images, map_groups] of four
 
 const REGISTERS: u32 = max(CLASSES, 1u);
+// Loops over registers come in two: drivers unroll none with too much in it, and registers that are indexed in a loop are
+// memory. Where an image is bound in halves, the second loop has the far one.
+const HALF: u32 = (REGISTERS + 1u) / 2u;
 const CLASS_BLOCK: u32 = 8u;
 
 fn scale_of(sum: vec4<f32>) -> vec4<f32> {
@@ -58,9 +61,15 @@ fn registers(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocat
   var largest = magnitude(maximum);
   var element = first;
   x[0] = maximum;
-  for (var c = 1u; c < REGISTERS; c++) {
+  for (var c = 1u; c < HALF; c++) {
     element += stride;
     x[c] = load(element);
+    maximum = max(maximum, x[c]);
+    largest = max(largest, magnitude(x[c]));
+  }
+  for (var c = HALF; c < REGISTERS; c++) {
+    element += stride;
+    x[c] = far_load(element);
     maximum = max(maximum, x[c]);
     largest = max(largest, magnitude(x[c]));
   }
@@ -69,25 +78,33 @@ fn registers(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocat
     let exact = exact_statistics(first);
     let scale = scale_of(exact.sum);
     for (var c = 0u; c < params.classes; c++) {
-      store(out, exact_result(load(element), exact.maximum, scale), pixels);
+      store_class(c, out, exact_result(load_class(c, element), exact.maximum, scale), pixels);
       element += stride;
       out += out_plane_stride();
     }
     return;
   }
   var sum = vec4(0.0);
-  for (var c = 0u; c < REGISTERS; c++) {
+  for (var c = 0u; c < HALF; c++) {
     x[c] -= maximum;
     let e = exp(x[c]);
     sum += e;
-    if !LOG {
-      x[c] = e;
-    }
+    x[c] = select(e, x[c], LOG);
+  }
+  for (var c = HALF; c < REGISTERS; c++) {
+    x[c] -= maximum;
+    let e = exp(x[c]);
+    sum += e;
+    x[c] = select(e, x[c], LOG);
   }
   let scale = scale_of(sum);
   let out_stride = out_plane_stride();
-  for (var c = 0u; c < REGISTERS; c++) {
+  for (var c = 0u; c < HALF; c++) {
     store(out, select(x[c] * scale, x[c] - scale, LOG), pixels);
+    out += out_stride;
+  }
+  for (var c = HALF; c < REGISTERS; c++) {
+    far_store(out, select(x[c] * scale, x[c] - scale, LOG), pixels);
     out += out_stride;
   }
 }

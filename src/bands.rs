@@ -1,6 +1,7 @@
 //! How what is too big to bind, or to be on the GPU at once, is split into bands of pixels.
 
-use crate::{Error, Gpu, Logits};
+use crate::kernel::{Params, UNROLLED_CLASSES};
+use crate::{Error, Gpu, Logits, Map};
 
 /// Most bytes of logits, of results and of their staging each that one band has on the GPU.
 pub(crate) const BAND_BYTES: u64 = 32 << 20;
@@ -152,6 +153,56 @@ pub(crate) fn for_dispatch_of_maps(gpu: &Gpu, logits: &Logits, maps: u32) -> Res
         return Err(Error::Limit { what, needed, limit });
     }
     runs(logits, if logits.is_flat() { round_down(most) } else { most }, row)
+}
+
+/// The images of tensors of which some have images that are too big for one binding, but all fit two: what kernels that
+/// take the planes of an image in halves are given.
+pub(crate) fn in_halves(gpu: &Gpu, tensors: &[&Logits]) -> Option<Vec<Band>> {
+    let [first, ..] = tensors else { return None };
+    let bands = of_images(first, 1);
+    let map = first.map();
+    let map_bytes = Map::packed(1, 1, map.image_stride()).bytes(32) + MAP_CHUNK_BYTES;
+    let halved = |tensor: &&Logits| bands.iter().all(|band| Halves::of(gpu, tensor, band).is_some());
+    let halves = tensors.iter().any(|tensor| !fits(gpu, tensor))
+        && map_bytes <= gpu.limits().max_storage_buffer_binding_size
+        && tensors.iter().all(halved);
+    halves.then_some(bands)
+}
+
+/// The planes of an image in two parts, each with the byte that it is bound from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Halves {
+    pub near: (u64, Logits),
+    pub far: (u64, Logits),
+    /// All planes, as they are seen from the near binding.
+    pub image: Logits,
+}
+
+impl Halves {
+    /// Those of a band that is an image, if each can be bound, and read and written in fours.
+    pub fn of(gpu: &Gpu, logits: &Logits, band: &Band) -> Option<Self> {
+        let classes = logits.classes();
+        if classes < 2 || band.images != 1 || logits.is_classes_last() {
+            return None;
+        }
+        // As in `near_classes` of `shaders/prelude/planes_of_two.wgsl`; behind the first, many classes are walked through
+        // in blocks of five, which must not be split.
+        let near = if classes <= UNROLLED_CLASSES { classes.div_ceil(2) } else { 1 + classes / 10 * 5 };
+        let of = |classes| {
+            let part = logits.part(band.image..band.image + 1, band.pixel, (band.height, band.width), classes);
+            part.rebased(gpu.limits().min_storage_buffer_offset_alignment)
+        };
+        let halves = Self { near: of(0..near), far: of(near..classes), image: of(0..classes).1 };
+        let fit = [halves.near, halves.far].iter().all(|(_, half)| half.bytes() <= binding_limit(gpu));
+        let params = Params::new(&halves.image);
+        let in_fours = params.reads_in_fours() && params.row_pixels.is_multiple_of(4);
+        (fit && in_fours).then_some(halves)
+    }
+
+    /// The element of the image that the far binding starts with.
+    pub fn far_element(&self) -> u32 {
+        ((self.far.0 - self.near.0) / self.image.element_type().size()) as u32
+    }
 }
 
 /// Whether an image of `logits` can be bound where it is.

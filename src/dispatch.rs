@@ -71,6 +71,19 @@ impl<'a> Bound<'a> {
         Self::new(gpu, binding, buffer.as_entire_buffer_binding(), buffer.size())
     }
 
+    /// A part of which the kernel uses nothing outside the bytes `used` of the buffer, so that others may be bound beside.
+    pub fn using(mut self, used: Range<u64>) -> Self {
+        if let BoundResource::Buffer(_, range) = &mut self.resource {
+            *range = used;
+        }
+        self
+    }
+
+    /// What it is bound to.
+    pub fn binding(&self) -> Binding {
+        self.binding
+    }
+
     /// The same buffer in another binding.
     pub fn with_binding(self, binding: Binding) -> Self {
         Self { binding, ..self }

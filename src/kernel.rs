@@ -72,7 +72,9 @@ pub(crate) mod binding {
 
     pub const PARAMS: Binding = read(0, "params");
     pub const LOGITS: Binding = read(1, "logits");
+    pub const FAR_LOGITS: Binding = read(7, "logits");
     pub const OUTPUT: Binding = write(2, "output");
+    pub const FAR_OUTPUT: Binding = write(6, "output");
     pub const LOSSES: Binding = write(2, "losses");
     pub const GRADIENT: Binding = write(2, "gradient");
     pub const LABELS: Binding = write(3, "labels");

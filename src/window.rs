@@ -3,7 +3,7 @@
 
 use wgpu::BufferBinding;
 
-use crate::bands::{self, Band};
+use crate::bands::{self, Band, Halves};
 use crate::dispatch::{Bound, scratch};
 use crate::kernel::{Access, Binding, Kernel, Params, Specialisation, binding};
 use crate::{Dispatch, Error, Gpu, Logits};
@@ -17,12 +17,37 @@ pub(crate) static COPY: Kernel = Kernel {
     specialisations: |_| Specialisation::of_inputs(0),
 };
 
+/// What a kernel binds of a tensor whose images it takes whole or in halves.
+pub(crate) struct Planes<'a> {
+    pub near: Bound<'a>,
+    /// A placeholder where the image is whole.
+    pub far: Bound<'a>,
+    /// All planes, as they are seen from the near binding.
+    pub image: Logits,
+    pub halves: Option<Halves>,
+}
+
+impl<'a> Planes<'a> {
+    /// What is bound one by one, for kernels that need no other planes than those that they write: all, or either half.
+    pub fn halves(self) -> [Option<(Bound<'a>, Logits)>; 2] {
+        match self.halves {
+            None => [Some((self.near, self.image)), None],
+            Some(Halves { near, far, .. }) => {
+                let far_bound = self.far.with_binding(self.near.binding());
+                [Some((self.near, near.1)), Some((far_bound, far.1))]
+            }
+        }
+    }
+}
+
 /// Where the bands of a tensor are bound.
 pub(crate) struct Window<'a> {
     buffer: BufferBinding<'a>,
     logits: Logits,
     /// Where the planes of a band are too far apart to be bound: what they are brought together in.
     together: Option<wgpu::Buffer>,
+    /// Whether bands are images that are bound in halves.
+    halves: bool,
 }
 
 impl<'a> Window<'a> {
@@ -36,7 +61,53 @@ impl<'a> Window<'a> {
             }
             together = Some(scratch(gpu, "logits of a band", most)?);
         }
-        Ok(Self { buffer, logits: *logits, together })
+        Ok(Self { buffer, logits: *logits, together, halves: false })
+    }
+
+    /// For images of `logits` that are bound in halves ([`bands::in_halves`]).
+    pub fn of_halves(buffer: BufferBinding<'a>, logits: &Logits) -> Self {
+        Self { buffer, logits: *logits, together: None, halves: true }
+    }
+
+    /// For a kernel that takes images in halves where they are too big, with its bands.
+    pub fn of_planes(gpu: &Gpu, buffer: BufferBinding<'a>, logits: &Logits) -> Result<(Self, Vec<Band>), Error> {
+        if let Some(images) = bands::in_halves(gpu, &[logits]) {
+            return Ok((Self::of_halves(buffer, logits), images));
+        }
+        let bands = bands::for_dispatch(gpu, logits)?;
+        Ok((Self::new(gpu, buffer, logits, &bands)?, bands))
+    }
+
+    /// The same as [`read`](Self::read) for a kernel that takes images in halves.
+    pub fn read_planes<'s>(&'s self, gpu: &'s Gpu, dispatch: &mut Dispatch, band: &Band) -> Result<Planes<'s>, Error> {
+        self.planes(gpu, band, [binding::LOGITS, binding::FAR_LOGITS], || self.read(gpu, dispatch, band))
+    }
+
+    /// The same as [`write`](Self::write) for a kernel that takes images in halves.
+    pub fn write_planes<'s>(&'s self, gpu: &'s Gpu, band: &Band) -> Result<Planes<'s>, Error> {
+        self.planes(gpu, band, [binding::OUTPUT, binding::FAR_OUTPUT], || self.write(gpu, band))
+    }
+
+    fn planes<'s>(
+        &'s self,
+        gpu: &'s Gpu,
+        band: &Band,
+        [near, far]: [Binding; 2],
+        whole: impl FnOnce() -> Result<(Bound<'s>, Logits), Error>,
+    ) -> Result<Planes<'s>, Error> {
+        let halves = if self.halves { Halves::of(gpu, &self.logits, band) } else { None };
+        let Some(halves) = halves else {
+            let (near, image) = whole()?;
+            return Ok(Planes { near, far: Bound::placeholder(gpu, far), image, halves: None });
+        };
+        // The bindings may overlap, but no kernel writes behind the last near plane, nor in front of the first far one.
+        let (first, end) = (self.buffer.offset, self.buffer.offset + self.logits.bytes());
+        let (start, half) = halves.far;
+        let between = first + start + u64::from(half.offset()) * half.element_type().size();
+        let bind = |binding, (start, half): (u64, Logits)| self.bind(gpu, binding, &half, start);
+        let near = bind(near, halves.near)?.using(first..between);
+        let far = bind(far, halves.far)?.using(between..end);
+        Ok(Planes { near, far, image: halves.image, halves: Some(halves) })
     }
 
     /// The logits of `band`, as they are bound and where; where they must be brought together, `dispatch` gets the work.

@@ -9,6 +9,7 @@
 mod common;
 
 use common::*;
+use seghead::wgpu::Features;
 use seghead::{
     Argmax, Axis, CrossEntropy, Gpu, LabelType, Logits, LossRecord, Outputs, Reduction, Resize, Segment, Sigmoid,
     Softmax, Targets, reference,
@@ -37,8 +38,8 @@ fn places(classes: u32) -> [usize; 3] {
     [0, last / 2, last]
 }
 
-/// All triples of [`VALUES`] as pixels, other classes ordinary in even pixels and −Inf in odd ones. The first layout
-/// is read one element at a time, the others four.
+/// All triples of [`VALUES`] as pixels, the other classes by turns ordinary and −Inf for more pixels than an invocation
+/// owns. The first layout is read one element at a time, the others four.
 fn tensors(classes: u32) -> [(Logits, Vec<f32>); 3] {
     let odd = Logits::chw(classes, 19, 19 * 19).unwrap();
     let even = Logits::chw(classes, 2, 3428).unwrap();
@@ -51,7 +52,7 @@ fn triples(shape: &Logits) -> Vec<f32> {
     let mut random = Random::new(shape.classes().into());
     let mut data = random.logits(shape);
     for i in 0..plane {
-        (0..shape.classes() as usize).filter(|_| i % 2 == 1).for_each(|c| data[c * plane + i] = -INF);
+        (0..shape.classes() as usize).filter(|_| i / 64 % 2 == 1).for_each(|c| data[c * plane + i] = -INF);
         for (place, divisor) in places(shape.classes()).into_iter().zip([1, 19, 361]) {
             data[place * plane + i] = VALUES[i / divisor % 19];
         }
@@ -63,7 +64,22 @@ fn on_devices(check: impl Fn(&Gpu, u32)) {
     for classes in CLASSES {
         check(gpu(), classes);
         check(default_limits_gpu(), classes);
+        for features in [gpu().device().features(), Features::empty()] {
+            let [.., (shape, _)] = tensors(classes);
+            check(&binding_halves(&shape, features), classes);
+        }
     }
+}
+
+/// A device that binds `shape` in halves; what cannot be read in fours is brought together.
+fn binding_halves(shape: &Logits, features: Features) -> Gpu {
+    let limits = binding_limits(shape.bytes() * 3 / 4);
+    let gpu = watched_gpu_with(features & Features::SHADER_INT64, limits);
+    let (input, labels) = (output(&gpu, shape.bytes()), output(&gpu, shape.map().bytes(8)));
+    let outputs = Outputs::labels(labels.as_entire_buffer_binding());
+    let dispatch = Argmax::new().dispatch(&gpu, shape, input.as_entire_buffer_binding(), outputs).unwrap();
+    assert!(dispatch.kernels()[0].specialisation.contains("halves"), "{:?}", dispatch.kernels());
+    gpu
 }
 
 /// The logits of pixel `i`.
@@ -530,13 +546,15 @@ fn margin_and_entropy() {
 /// Special values in every class: above 24 classes they are walked five at a time.
 #[test]
 fn every_class() {
-    for gpu in [gpu(), default_limits_gpu()] {
-        for classes in [24u32, 25, 26, 31] {
-            // Pixel i has VALUES[i / C] in class i % C.
-            let shape = Logits::chw(classes, 1, classes * VALUES.len() as u32).unwrap();
-            let (plane, c) = (shape.pixels() as usize, classes as usize);
-            let mut data = Random::new(13).logits(&shape);
-            (0..plane).for_each(|i| data[i % c * plane + i] = VALUES[i / c]);
+    for classes in [24u32, 25, 26, 31] {
+        // A class has them in more pixels than an invocation owns, where no other class has any.
+        const RUN: usize = 64;
+        let shape = Logits::chw(classes, 1, classes * RUN as u32).unwrap();
+        let (plane, c) = (shape.pixels() as usize, classes as usize);
+        let mut data = Random::new(13).logits(&shape);
+        (0..plane).for_each(|i| data[i / RUN * plane + i] = VALUES[i % VALUES.len()]);
+        let halves = [gpu().device().features(), Features::empty()].map(|features| binding_halves(&shape, features));
+        for gpu in [gpu(), default_limits_gpu()].into_iter().chain(&halves) {
             let (got, expected) =
                 (run_softmax(gpu, &shape, &data, Softmax::new()), reference::softmax(&shape, &data, Axis::Class));
             // Distances up to 200, as above.

@@ -66,6 +66,9 @@ struct Params {
   reach: u32,          // how far from a boundary pixel another may be, in pixels
   first_row: u32,      // the source row that a gradient starts with
   own_row: u32,        // the row of the result, in what is bound, that is counted from; those before are another part's
+  near_classes: u32,   // planes that are bound before the far ones, where an image has two bindings
+  far_element: u32,    // the element that the far binding starts with
+  far_out_element: u32, // the same of the second tensor
 }
 
 // In storage, not uniform: a uniform that bounds a loop makes lavapipe recompile at every dispatch.

@@ -21,17 +21,29 @@ fn next_online(s: Online, x: vec4<f32>) -> Online {
   return Online(m, s.sum * exp(s.maximum - m) + exp(x - m), max(s.largest, magnitude(x)));
 }
 
-// The same for five classes from `element` on: one rescaling for all of them.
-fn next_five(s: Online, element: u32, stride: u32) -> Online {
-  let x0 = load(element);
-  let x1 = load(element + stride);
-  let x2 = load(element + 2u * stride);
-  let x3 = load(element + 3u * stride);
-  let x4 = load(element + 4u * stride);
+// The same for five classes: one rescaling for all of them.
+fn next_five(s: Online, x0: vec4<f32>, x1: vec4<f32>, x2: vec4<f32>, x3: vec4<f32>, x4: vec4<f32>) -> Online {
   let m = max(max(max(x0, x1), max(x2, x3)), max(x4, s.maximum));
   let sum = s.sum * exp(s.maximum - m) + (exp(x0 - m) + exp(x1 - m)) + (exp(x2 - m) + exp(x3 - m)) + exp(x4 - m);
   let larger = max(max(magnitude(x0), magnitude(x1)), max(magnitude(x2), magnitude(x3)));
   return Online(m, sum, max(s.largest, max(larger, magnitude(x4))));
+}
+
+// The five classes from `element` on.
+fn near_five(s: Online, at: u32, stride: u32) -> Online {
+  let x0 = load(at);
+  let x1 = load(at + stride);
+  let x2 = load(at + 2u * stride);
+  let x3 = load(at + 3u * stride);
+  return next_five(s, x0, x1, x2, x3, load(at + 4u * stride));
+}
+
+fn far_five(s: Online, at: u32, stride: u32) -> Online {
+  let x0 = far_load(at);
+  let x1 = far_load(at + stride);
+  let x2 = far_load(at + 2u * stride);
+  let x3 = far_load(at + 3u * stride);
+  return next_five(s, x0, x1, x2, x3, far_load(at + 4u * stride));
 }
 
 // With groups that have special values done again.
@@ -50,12 +62,18 @@ fn online_statistics(first: u32) -> Statistics {
   var s = first_online(load(first));
   var element = first + stride;
   var c = 1u;
-  for (; c + 5u <= params.classes; c += 5u) {
-    s = next_five(s, element, stride);
+  for (; c + 5u <= near_classes(); c += 5u) {
+    s = near_five(s, element, stride);
     element += 5u * stride;
   }
+  if HALVES {
+    for (; c + 5u <= params.classes; c += 5u) {
+      s = far_five(s, element, stride);
+      element += 5u * stride;
+    }
+  }
   for (; c < params.classes; c++) {
-    s = next_online(s, load(element));
+    s = next_online(s, load_class(c, element));
     element += stride;
   }
   return finished(s, first);
@@ -75,15 +93,23 @@ fn strip_statistics(firsts: array<u32, STRIP>) -> array<Online, STRIP> {
     elements[k] += stride;
   }
   var c = 1u;
-  for (; c + 5u <= params.classes; c += 5u) {
+  for (; c + 5u <= near_classes(); c += 5u) {
     for (var k = 0u; k < STRIP; k++) {
-      s[k] = next_five(s[k], elements[k], stride);
+      s[k] = near_five(s[k], elements[k], stride);
       elements[k] += 5u * stride;
+    }
+  }
+  if HALVES {
+    for (; c + 5u <= params.classes; c += 5u) {
+      for (var k = 0u; k < STRIP; k++) {
+        s[k] = far_five(s[k], elements[k], stride);
+        elements[k] += 5u * stride;
+      }
     }
   }
   for (; c < params.classes; c++) {
     for (var k = 0u; k < STRIP; k++) {
-      s[k] = next_online(s[k], load(elements[k]));
+      s[k] = next_online(s[k], load_class(c, elements[k]));
       elements[k] += stride;
     }
   }
@@ -107,7 +133,7 @@ fn exact_statistics(first: u32) -> Statistics {
   var element = first;
   for (var c = 1u; c < params.classes; c++) {
     element += plane_stride();
-    let x = load(element);
+    let x = load_class(c, element);
     let key = order4(x);
     maximum = select(maximum, x, key > top);
     top = max(top, key);
@@ -115,7 +141,7 @@ fn exact_statistics(first: u32) -> Statistics {
   var sum = vec4(0.0);
   element = first;
   for (var c = 0u; c < params.classes; c++) {
-    let x = load(element);
+    let x = load_class(c, element);
     sum += select(exp(x - maximum), vec4(0.0), magnitude(x) >= vec4(NOT_FINITE));
     element += plane_stride();
   }

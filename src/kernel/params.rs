@@ -1,4 +1,5 @@
 use crate::Logits;
+use crate::bands::Halves;
 
 /// The parameters of a kernel, `Params` in `shaders/prelude/common.wgsl`. A kernel reads those that it needs.
 #[repr(C)]
@@ -71,7 +72,10 @@ pub(crate) struct Params {
     pub reach: u32,
     pub first_row: u32,
     pub own_row: u32,
-    pub unused: [u32; 2],
+    pub near_classes: u32,
+    pub far_element: u32,
+    pub far_out_element: u32,
+    pub unused: [u32; 3],
 }
 
 impl Params {
@@ -106,6 +110,18 @@ impl Params {
             out_offset: output.offset(),
             ..of_rows
         }
+    }
+
+    /// With an image that is read from two bindings.
+    pub fn with_halves(self, halves: Option<&Halves>) -> Self {
+        let Some(halves) = halves else { return self };
+        Self { near_classes: halves.near.1.classes(), far_element: halves.far_element(), ..self }
+    }
+
+    /// The same of one that is written.
+    pub fn with_output_halves(self, halves: Option<&Halves>) -> Self {
+        let Some(halves) = halves else { return self };
+        Self { near_classes: halves.near.1.classes(), far_out_element: halves.far_element(), ..self }
     }
 
     /// With images of that many rows of that many pixels.

@@ -1,4 +1,4 @@
-use super::{Kernel, UNROLLED_CLASSES, WORKGROUP};
+use super::{Kernel, UNROLLED_CLASSES, WORKGROUP, binding};
 use crate::{Activation, ElementType, Error, Gpu};
 
 /// Which scores of the best class are wanted.
@@ -113,6 +113,21 @@ impl Access {
         }
     }
 
+    /// The load functions once more, of the far half of an image that has two bindings.
+    fn far_load_source(self, element_type: ElementType) -> String {
+        let near = self.load_source(element_type);
+        let near = near.replace("@binding(1)", &format!("@binding({})", binding::FAR_LOGITS.index));
+        near.replace("logits", "far_logits").replace("fn load", "fn far_half_load")
+    }
+
+    /// The same of the store functions.
+    fn far_store_source(self) -> String {
+        let near = self.store_source();
+        let near = near.replace("@binding(2)", &format!("@binding({})", binding::FAR_OUTPUT.index));
+        let near = near.replace("output[", "far_output[").replace("output:", "far_output:");
+        near.replace("fn store", "fn far_half_store").replace("fn load", "fn far_half_load")
+    }
+
     fn load_targets_source(self) -> &'static str {
         match self {
             Self::Scalar => include_str!("../../shaders/prelude/load_targets_scalar.wgsl"),
@@ -198,6 +213,8 @@ pub(crate) struct Specialisation {
     pub counts: bool,
     /// Whether a softmax becomes its logarithm.
     pub log: bool,
+    /// Whether an image is bound in two halves, as it is too large for one binding.
+    pub halves: bool,
     /// What becomes of logits that are written.
     pub activation: Activation,
     /// Taps per axis that a block of 4 × 4 upsampled pixels reads.
@@ -231,6 +248,7 @@ impl Specialisation {
             gradient: false,
             counts: false,
             log: false,
+            halves: false,
             activation: Activation::None,
             taps: 4,
             top_k: 1,
@@ -246,10 +264,18 @@ impl Specialisation {
         Access::inputs().map(|(access, element)| Self::new(access, element, classes)).collect()
     }
 
+    /// For either way of binding an image: whole, or in halves, which is read in fours.
+    pub fn with_halves(self) -> impl Iterator<Item = Self> {
+        let halves = (self.access != Access::Scalar && self.classes != 1).then_some(Self { halves: true, ..self });
+        std::iter::once(self).chain(halves)
+    }
+
     /// What is compiled into a kernel as numbers, one `const` line each.
     fn constants(&self) -> String {
         let Self { classes, class_weights, label_smoothing, per_pixel, log, taps, top_k, probabilities, .. } = *self;
-        let Self { pos_weight, per_element, gradient, counts, chosen_class, linear_light, decoded_photo, .. } = *self;
+        let Self {
+            pos_weight, per_element, gradient, counts, halves, chosen_class, linear_light, decoded_photo, ..
+        } = *self;
         let Scores { confidence, margin, entropy } = self.scores;
         let adjacent = self.access.is_adjacent();
         let activation = self.activation as u32;
@@ -268,6 +294,7 @@ impl Specialisation {
              const GRADIENT: bool = {gradient};\n\
              const COUNTS: bool = {counts};\n\
              const LOG: bool = {log};\n\
+             const HALVES: bool = {halves};\n\
              const ACTIVATION: u32 = {activation}u;\n\
              const TAPS: u32 = {taps}u;\n\
              const TOP_K: u32 = {top_k}u;\n\
@@ -314,9 +341,16 @@ impl Specialisation {
         let activation = include_str!("../../shaders/prelude/activation.wgsl");
         let resize = include_str!("../../shaders/prelude/resize.wgsl");
         let (load, store) = (self.access.load_source(self.element_type), self.access.store_source());
+        let planes = match self.halves {
+            false => include_str!("../../shaders/prelude/planes_of_one.wgsl").to_owned(),
+            true => {
+                let far = self.access.far_load_source(self.element_type) + &self.access.far_store_source();
+                far + include_str!("../../shaders/prelude/planes_of_two.wgsl")
+            }
+        };
         let (targets, labels) = (self.access.load_targets_source(), self.labels.source());
         let target_labels = self.target_labels.target_source();
         let shared = [targets, labels, target_labels, statistics, activation, best, resize].concat();
-        [&constants, common, load, store, &shared, kernel.source].concat()
+        [&constants, common, load, store, &planes, &shared, kernel.source].concat()
     }
 }

@@ -5,7 +5,7 @@ use crate::host::{self, Waiting};
 use crate::kernel::{Access, Kernel, Params, Scores, Specialisation, binding};
 use crate::map::MapPart;
 use crate::segmentation::{self, Part};
-use crate::window::Window;
+use crate::window::{Planes, Window};
 use crate::{Dispatch, Error, Gpu, Input, LabelType, Logits, Outputs, Segmentation};
 
 pub(crate) static ARGMAX: Kernel = Kernel {
@@ -13,13 +13,21 @@ pub(crate) static ARGMAX: Kernel = Kernel {
     source: include_str!("../../shaders/argmax.wgsl"),
     entry: "argmax",
     class_walks: 3,
-    bindings: &[binding::LOGITS, binding::LABELS, binding::CONFIDENCE, binding::MARGIN, binding::ENTROPY],
+    bindings: &[
+        binding::LOGITS,
+        binding::FAR_LOGITS,
+        binding::LABELS,
+        binding::CONFIDENCE,
+        binding::MARGIN,
+        binding::ENTROPY,
+    ],
     specialisations: |classes| {
         let mut all = Vec::new();
         for (access, element) in Access::inputs() {
             for labels in [LabelType::U8, LabelType::U32] {
                 for scores in Scores::levels() {
-                    all.push(Specialisation { labels, scores, ..Specialisation::new(access, element, classes) });
+                    let one = Specialisation { labels, scores, ..Specialisation::new(access, element, classes) };
+                    all.extend(one.with_halves());
                 }
             }
         }
@@ -108,21 +116,20 @@ impl Argmax {
     ) -> Result<Dispatch, Error> {
         let labels = self.label_type_for(logits);
         labels.check(logits.classes())?;
-        let bands = bands::for_dispatch(gpu, logits)?;
-        let window = Window::new(gpu, input, logits, &bands)?;
+        let (window, bands) = Window::of_planes(gpu, input, logits)?;
         let mut dispatch = Dispatch::new();
         for band in &bands {
-            let (input, part) = window.read(gpu, &mut dispatch, band)?;
+            let Planes { near, far, image, halves } = window.read_planes(gpu, &mut dispatch, band)?;
             let groups = MapPart::of(&logits.map(), band);
             let [labels_buffer, confidence, margin, entropy] = outputs.bind(gpu, &logits.map(), labels, &groups)?;
-            let params = Params { map_offset: groups.offset(), ..Params::new(&part) };
+            let params = Params { map_offset: groups.offset(), ..Params::new(&image) }.with_halves(halves.as_ref());
             let access = Access::choose(gpu, params.reads_in_fours()).for_classes(params.classes);
             let scores = outputs.scores().level();
-            let specialisation = Specialisation::new(access, part.element_type(), logits.classes());
-            let specialisation = Specialisation { labels, scores, ..specialisation };
-            let buffers = [input, labels_buffer, confidence, margin, entropy];
+            let specialisation = Specialisation::new(access, image.element_type(), logits.classes());
+            let specialisation = Specialisation { labels, scores, halves: halves.is_some(), ..specialisation };
+            let buffers = [near, far, labels_buffer, confidence, margin, entropy];
             let invocations = params.groups.div_ceil(own(&specialisation));
-            dispatch.push(gpu, (&ARGMAX, specialisation), params, &buffers, (invocations, part.images()))?;
+            dispatch.push(gpu, (&ARGMAX, specialisation), params, &buffers, (invocations, image.images()))?;
         }
         Ok(dispatch)
     }

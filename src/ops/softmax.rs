@@ -4,7 +4,7 @@ use crate::bands::{self, BAND_BYTES, Band};
 use crate::dispatch::{Bound, scratch};
 use crate::host::{self, Part, Slot, Waiting};
 use crate::kernel::{Access, Kernel, Params, Specialisation, UNROLLED_CLASSES, binding};
-use crate::window::Window;
+use crate::window::{Planes, Window};
 use crate::{Dispatch, Error, Gpu, Input, Logits};
 
 const SOURCE: &str = include_str!("../../shaders/softmax.wgsl");
@@ -15,9 +15,9 @@ pub(crate) static REGISTERS: Kernel = Kernel {
     source: SOURCE,
     entry: "registers",
     class_walks: 1,
-    bindings: &[binding::LOGITS, binding::OUTPUT],
+    bindings: &[binding::LOGITS, binding::FAR_LOGITS, binding::OUTPUT, binding::FAR_OUTPUT],
     specialisations: |classes| match classes {
-        ..=UNROLLED_CLASSES => specialisations(classes),
+        ..=UNROLLED_CLASSES => with_halves(specialisations(classes)),
         _ => Vec::new(),
     },
 };
@@ -28,8 +28,8 @@ pub(crate) static STATISTICS: Kernel = Kernel {
     source: SOURCE,
     entry: "statistics",
     class_walks: 3,
-    bindings: &[binding::LOGITS, binding::MAXIMUM_OUT, binding::SCALE_OUT],
-    specialisations: |_| specialisations(0),
+    bindings: &[binding::LOGITS, binding::FAR_LOGITS, binding::MAXIMUM_OUT, binding::SCALE_OUT],
+    specialisations: |_| with_halves(specialisations(0)),
 };
 
 /// … then the results.
@@ -57,6 +57,10 @@ fn specialisations(classes: u32) -> Vec<Specialisation> {
         [false, true].map(|log| Specialisation { log, ..Specialisation::new(access, element, classes) })
     };
     Access::inputs().flat_map(both).collect()
+}
+
+fn with_halves(all: Vec<Specialisation>) -> Vec<Specialisation> {
+    all.into_iter().flat_map(Specialisation::with_halves).collect()
 }
 
 /// Neighbouring groups that an invocation of [`STATISTICS`] owns where it owns several, `STRIP` in
@@ -135,18 +139,39 @@ impl Softmax {
         output: BufferBinding<'_>,
     ) -> Result<Dispatch, Error> {
         let whole = logits.along(self.axis);
+        if !self.takes_rows(logits)
+            && let Some(images) = bands::in_halves(gpu, &[&whole, &whole.output()])
+        {
+            let (input, output) = (Window::of_halves(input, &whole), Window::of_halves(output, &whole.output()));
+            return self.dispatch_planes(gpu, (&input, &output), &images);
+        }
         let bands = self.bands_for_dispatch(gpu, logits)?;
         let input = Window::new(gpu, input, &whole, &bands)?;
         let output = Window::new(gpu, output, &whole.output(), &bands)?;
+        if !self.takes_rows(logits) {
+            return self.dispatch_planes(gpu, (&input, &output), &bands);
+        }
         let mut dispatch = Dispatch::new();
         for band in &bands {
             let (input, from) = input.read(gpu, &mut dispatch, band)?;
             let (written, to) = output.write(gpu, band)?;
-            if self.takes_rows(logits) {
-                self.push_rows(gpu, &mut dispatch, (input, &from), (written, &to))?;
-            } else {
-                self.push_planes(gpu, &mut dispatch, (input, &from), (written, &to))?;
-            }
+            self.push_rows(gpu, &mut dispatch, (input, &from), (written, &to))?;
+            output.finish(gpu, &mut dispatch, band)?;
+        }
+        Ok(dispatch)
+    }
+
+    fn dispatch_planes(
+        &self,
+        gpu: &Gpu,
+        (input, output): (&Window<'_>, &Window<'_>),
+        bands: &[Band],
+    ) -> Result<Dispatch, Error> {
+        let mut dispatch = Dispatch::new();
+        for band in bands {
+            let from = input.read_planes(gpu, &mut dispatch, band)?;
+            let to = output.write_planes(gpu, band)?;
+            self.push_planes(gpu, &mut dispatch, from, to)?;
             output.finish(gpu, &mut dispatch, band)?;
         }
         Ok(dispatch)
@@ -171,29 +196,37 @@ impl Softmax {
     }
 
     /// Over the classes of `from`.
-    fn push_planes(
-        &self,
-        gpu: &Gpu,
-        dispatch: &mut Dispatch,
-        (input, from): (Bound<'_>, &Logits),
-        (output, to): (Bound<'_>, &Logits),
-    ) -> Result<(), Error> {
-        let params = Params::new(from).with_output(to);
-        let specialise = |in_fours| {
-            let access = Access::choose(gpu, in_fours).for_classes(from.classes());
-            Specialisation { log: self.log, ..Specialisation::new(access, from.element_type(), from.classes()) }
-        };
-        let specialisation = specialise(params.reads_in_fours() && params.writes_in_fours(to.is_cropped()));
-        let (groups, images) = (params.groups, from.images());
+    fn push_planes(&self, gpu: &Gpu, dispatch: &mut Dispatch, from: Planes<'_>, to: Planes<'_>) -> Result<(), Error> {
+        let (input, output) = (&from.image, &to.image);
+        let (classes, images) = (input.classes(), input.images());
+        let params = Params::new(input)
+            .with_output(output)
+            .with_halves(from.halves.as_ref())
+            .with_output_halves(to.halves.as_ref());
+        let in_fours = params.reads_in_fours() && params.writes_in_fours(output.is_cropped());
+        let access = Access::choose(gpu, in_fours).for_classes(classes);
+        let specialisation = Specialisation::new(access, input.element_type(), classes);
+        let specialisation = Specialisation { log: self.log, halves: from.halves.is_some(), ..specialisation };
         if specialisation.classes != 0 {
-            return dispatch.push(gpu, (&REGISTERS, specialisation), params, &[input, output], (groups, images));
+            let buffers = [from.near, from.far, to.near, to.far];
+            return dispatch.push(gpu, (&REGISTERS, specialisation), params, &buffers, (params.groups, images));
         }
-        let [maximum, scale] = push_statistics(gpu, dispatch, &input, (params, images), specialisation)?;
-        let maximum = Bound::whole(gpu, binding::MAXIMUM_IN, &maximum)?;
-        let scale = Bound::whole(gpu, binding::SCALE_IN, &scale)?;
-        let invocations = groups * params.classes.div_ceil(CLASS_BLOCK);
-        let apply = [input, output, maximum, scale];
-        dispatch.push(gpu, (&APPLY, specialisation), params, &apply, (invocations, images))
+        let found = push_statistics(gpu, dispatch, [&from.near, &from.far], (params, images), specialisation)?;
+        // Each half on its own: the results of a class depend on no other's.
+        for (from, to) in from.halves().into_iter().zip(to.halves()) {
+            let Some(((input, from), (output, to))) = from.zip(to) else { continue };
+            let params = Params::new(&from).with_output(&to);
+            let apply = [
+                input,
+                output,
+                Bound::whole(gpu, binding::MAXIMUM_IN, &found[0])?,
+                Bound::whole(gpu, binding::SCALE_IN, &found[1])?,
+            ];
+            let invocations = params.groups * params.classes.div_ceil(CLASS_BLOCK);
+            let specialisation = Specialisation { halves: false, ..specialisation };
+            dispatch.push(gpu, (&APPLY, specialisation), params, &apply, (invocations, images))?;
+        }
+        Ok(())
     }
 
     /// Over the rows of `from`, which are neighbours in memory.
@@ -276,7 +309,7 @@ impl Softmax {
 pub(in crate::ops) fn push_statistics(
     gpu: &Gpu,
     dispatch: &mut Dispatch,
-    input: &Bound<'_>,
+    [near, far]: [&Bound<'_>; 2],
     (params, images): (Params, u32),
     specialisation: Specialisation,
 ) -> Result<[wgpu::Buffer; 2], Error> {
@@ -284,7 +317,8 @@ pub(in crate::ops) fn push_statistics(
     let found = [scratch(gpu, "softmax maximum", bytes)?, scratch(gpu, "softmax scale", bytes)?];
     let [maximum, scale] = &found;
     let buffers = [
-        input.clone(),
+        near.clone(),
+        far.clone(),
         Bound::whole(gpu, binding::MAXIMUM_OUT, maximum)?,
         Bound::whole(gpu, binding::SCALE_OUT, scale)?,
     ];

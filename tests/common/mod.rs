@@ -15,8 +15,12 @@ pub fn gpu() -> &'static Gpu {
 
 /// A device as an application may have it: these limits, no features.
 pub fn application_gpu(limits: wgpu::Limits) -> Gpu {
+    gpu_with(wgpu::Features::empty(), limits)
+}
+
+fn gpu_with(required_features: wgpu::Features, required_limits: wgpu::Limits) -> Gpu {
     let adapter = &pollster::block_on(Gpu::adapters(&GpuOptions::default())).expect("an adapter")[0];
-    let descriptor = wgpu::DeviceDescriptor { required_limits: limits, ..Default::default() };
+    let descriptor = wgpu::DeviceDescriptor { required_features, required_limits, ..Default::default() };
     let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).unwrap();
     Gpu::from_wgpu(device, queue)
 }
@@ -247,9 +251,24 @@ pub fn assert_close(what: &str, got: &[f32], expected: &[f64], tolerance: impl F
 
 /// [`application_gpu`] that panics where wgpu reports an error of its own, which nothing here may provoke.
 pub fn watched_gpu(limits: wgpu::Limits) -> Gpu {
-    let gpu = application_gpu(limits);
+    watched_gpu_with(wgpu::Features::empty(), limits)
+}
+
+/// The same with these features.
+pub fn watched_gpu_with(features: wgpu::Features, limits: wgpu::Limits) -> Gpu {
+    let gpu = gpu_with(features, limits);
     gpu.device().on_uncaptured_error(std::sync::Arc::new(|error| panic!("uncaptured: {error}")));
     gpu
+}
+
+/// Default limits, but that little of large buffers is bound, from multiples of 256 bytes on.
+pub fn binding_limits(bytes: u64) -> wgpu::Limits {
+    wgpu::Limits {
+        max_storage_buffer_binding_size: bytes,
+        max_uniform_buffer_binding_size: bytes.min(wgpu::Limits::defaults().max_uniform_buffer_binding_size),
+        min_storage_buffer_offset_alignment: 256,
+        ..wgpu::Limits::defaults()
+    }
 }
 
 /// The bits of numbers, to compare NaN and ±0 as well.

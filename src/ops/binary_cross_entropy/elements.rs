@@ -146,8 +146,8 @@ impl BinaryCrossEntropy {
             Written::Gradient(gradient, total) => (Output::Tensor(gradient, binding::GRADIENT), total, false, true),
         };
         let kernel = if inputs.is_soft() { &ELEMENTS } else { &LABEL_ELEMENTS };
-        inputs.each_band(gpu, dispatch, &bands, (self, output), |dispatch, i, band| {
-            let OfBand { input, targets, written, params, key, images } = band;
+        inputs.each_band(gpu, dispatch, (&bands, false), (self, output), |dispatch, i, band| {
+            let OfBand { input, targets, written, params, key, images, .. } = band;
             let (class_weights, pos_weight) = (self.class_weights.is_some(), self.pos_weight.is_some());
             let key = Specialisation { class_weights, pos_weight, per_element, gradient, ..key };
             let buffers = [input, written, targets, weights.clone(), sums.of_band(gpu, i)?, total.clone()];

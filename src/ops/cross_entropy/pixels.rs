@@ -18,19 +18,27 @@ pub(crate) static PIXELS: Kernel = Kernel {
     entry: "pixels",
     // For each of GROUPS groups: a fifth for the statistics, and where a logit is special once more and two; one to smooth.
     class_walks: 14,
-    bindings: &[binding::LOGITS, binding::TARGET, binding::CLASS_WEIGHTS, binding::LOSS, binding::PARTIALS_OUT],
+    bindings: &[
+        binding::LOGITS,
+        binding::FAR_LOGITS,
+        binding::TARGET,
+        binding::CLASS_WEIGHTS,
+        binding::LOSS,
+        binding::PARTIALS_OUT,
+    ],
     specialisations: |classes| {
         let mut all = Vec::new();
         for (access, element) in Access::inputs() {
             for labels in [LabelType::U8, LabelType::U32] {
                 for bits in 0..8 {
-                    all.push(Specialisation {
+                    let one = Specialisation {
                         labels,
                         class_weights: bits & 1 != 0,
                         label_smoothing: bits & 2 != 0,
                         per_pixel: bits & 4 != 0,
                         ..Specialisation::new(access, element, classes)
-                    });
+                    };
+                    all.extend(one.with_halves());
                 }
             }
         }
@@ -146,19 +154,24 @@ impl PixelLoss for CrossEntropy {
         inputs: &Inputs<'_>,
         losses: Option<BufferBinding<'_>>,
     ) -> Result<PartialSums, Error> {
-        let bands = inputs.bands(gpu, false)?;
+        let (bands, halves) = inputs.bands_in_halves(gpu)?;
         let sums = PartialSums::new(gpu, &inputs.logits, &bands)?;
         let weights = self.weights(gpu)?;
         let weights = bound_or_placeholder(gpu, binding::CLASS_WEIGHTS, weights.as_ref())?;
-        let kernel = if inputs.is_soft() { &SOFT_PIXELS } else { &PIXELS };
         let per_pixel = losses.is_some();
         let output = losses.map_or(Output::Nothing(binding::LOSS), |losses| Output::Map(losses, binding::LOSS));
-        inputs.each_band(gpu, dispatch, &bands, (self, output), |dispatch, i, band| {
-            let OfBand { input, targets, written, params, key, images } = band;
+        inputs.each_band(gpu, dispatch, (&bands, halves), (self, output), |dispatch, i, band| {
+            let OfBand { input, far, targets, written, params, key, images } = band;
             let params = Params { label_smoothing: self.label_smoothing, ..params };
             let key = Specialisation { per_pixel, ..self.specialised(key, params.classes) };
-            let buffers = [input, targets, written, weights.clone(), sums.of_band(gpu, i)?];
-            dispatch.push(gpu, (kernel, key), params, &buffers, (params.partials, images))
+            let sums = sums.of_band(gpu, i)?;
+            let count = (params.partials, images);
+            if inputs.is_soft() {
+                let buffers = [input, targets, written, weights.clone(), sums];
+                return dispatch.push(gpu, (&SOFT_PIXELS, key), params, &buffers, count);
+            }
+            let buffers = [input, far, targets, written, weights.clone(), sums];
+            dispatch.push(gpu, (&PIXELS, key), params, &buffers, count)
         })?;
         Ok(sums)
     }
@@ -175,8 +188,8 @@ impl PixelLoss for CrossEntropy {
         let weights = bound_or_placeholder(gpu, binding::CLASS_WEIGHTS, weights.as_ref())?;
         let kernel = if inputs.is_soft() { &SOFT_GRADIENTS } else { &GRADIENTS };
         let output = Output::Tensor(gradient, binding::GRADIENT);
-        inputs.each_band(gpu, dispatch, &bands, (self, output), |dispatch, _, band| {
-            let OfBand { input, targets, written, params, key, images } = band;
+        inputs.each_band(gpu, dispatch, (&bands, false), (self, output), |dispatch, _, band| {
+            let OfBand { input, targets, written, params, key, images, .. } = band;
             let params = Params { label_smoothing: self.label_smoothing, ..params };
             let key = self.specialised(key, params.classes);
             let buffers = [input, targets, written, weights.clone(), total.clone()];
@@ -194,6 +207,7 @@ impl CrossEntropy {
     fn specialised(&self, key: Specialisation, classes: u32) -> Specialisation {
         Specialisation {
             labels: key.labels,
+            halves: key.halves,
             class_weights: self.class_weights.is_some(),
             label_smoothing: self.label_smoothing != 0.0,
             ..Specialisation::new(key.access.for_classes(classes), key.element_type, classes)

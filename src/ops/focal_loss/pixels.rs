@@ -107,8 +107,8 @@ impl PixelLoss for FocalLoss {
             Some(losses) => Output::Map(losses, binding::LOSS),
             None => Output::Nothing(if soft { binding::LOSSES } else { binding::LOSS }),
         };
-        inputs.each_band(gpu, dispatch, &bands, (self, output), |dispatch, i, band| {
-            let OfBand { input, targets, written, params, key, images } = band;
+        inputs.each_band(gpu, dispatch, (&bands, false), (self, output), |dispatch, i, band| {
+            let OfBand { input, targets, written, params, key, images, .. } = band;
             let params = self.params(params, soft);
             let (kernel, key) = match soft {
                 true => (&ELEMENTS, Specialisation { per_element: single, ..key }),
@@ -131,8 +131,8 @@ impl PixelLoss for FocalLoss {
         let bands = inputs.bands(gpu, true)?;
         let kernel = if soft { &ELEMENT_GRADIENT } else { &PIXEL_GRADIENT };
         let output = Output::Tensor(gradient, binding::GRADIENT);
-        inputs.each_band(gpu, dispatch, &bands, (self, output), |dispatch, _, band| {
-            let OfBand { input, targets, written, params, key, images } = band;
+        inputs.each_band(gpu, dispatch, (&bands, false), (self, output), |dispatch, _, band| {
+            let OfBand { input, targets, written, params, key, images, .. } = band;
             let params = self.params(params, soft);
             let buffers = [input, targets, total.clone(), written];
             dispatch.push(gpu, (kernel, key), params, &buffers, (params.groups, images))

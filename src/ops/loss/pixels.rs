@@ -12,7 +12,7 @@ use crate::dispatch::Bound;
 use crate::host::{Slot, Waiting, take_band};
 use crate::kernel::{Access, Binding, Params, Specialisation, binding};
 use crate::map::MapPart;
-use crate::window::Window;
+use crate::window::{Planes, Window};
 use crate::{Dispatch, Error, Gpu, Input, LabelType, Logits};
 
 /// A loss whose kernels leave partial sums of pixels or elements.
@@ -93,6 +93,8 @@ pub(crate) enum Output<'a> {
 /// What a kernel binds of a band, with its parameters and what is specialised for all losses alike.
 pub(crate) struct OfBand<'a> {
     pub input: Bound<'a>,
+    /// The far half of an image that is bound in halves.
+    pub far: Bound<'a>,
     pub targets: Bound<'a>,
     pub written: Bound<'a>,
     pub params: Params,
@@ -110,19 +112,31 @@ impl Inputs<'_> {
         bands::for_dispatch(gpu, &if tensor || self.is_soft() { self.logits.output() } else { self.logits })
     }
 
+    /// The bands of a kernel that takes images in halves where they are too big, and whether they are.
+    pub fn bands_in_halves(&self, gpu: &Gpu) -> Result<(Vec<Band>, bool), Error> {
+        let halves = if self.is_soft() { None } else { bands::in_halves(gpu, &[&self.logits]) };
+        match halves {
+            Some(images) => Ok((images, true)),
+            None => Ok((self.bands(gpu, false)?, false)),
+        }
+    }
+
     /// Calls `push` for every band.
     pub fn each_band(
         &self,
         gpu: &Gpu,
         dispatch: &mut Dispatch,
-        bands: &[Band],
+        (bands, halves): (&[Band], bool),
         (loss, output): (&impl PixelLoss, Output<'_>),
         mut push: impl FnMut(&mut Dispatch, usize, OfBand<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let logits = &self.logits;
         let map = logits.map();
         let ignore_index = ignore_index_in_32_bits(loss.ignore_index());
-        let window = Window::new(gpu, self.input.clone(), logits, bands)?;
+        let window = match halves {
+            true => Window::of_halves(self.input.clone(), logits),
+            false => Window::new(gpu, self.input.clone(), logits, bands)?,
+        };
         let targets = self.against.source(gpu, logits, bands)?;
         let tensor = match &output {
             Output::Tensor(buffer, _) => Some(Window::new(gpu, buffer.clone(), &logits.output(), bands)?),
@@ -133,7 +147,7 @@ impl Inputs<'_> {
             Against::Soft(_) => LabelType::U8,
         };
         for (i, band) in bands.iter().enumerate() {
-            let (input, part) = window.read(gpu, dispatch, band)?;
+            let Planes { near: input, far, image: part, halves } = window.read_planes(gpu, dispatch, band)?;
             let groups = MapPart::of(&map, band);
             let (targets, params) = targets.read(gpu, dispatch, band, (&map, &groups), Params::new(&part))?;
             let mut params = Params {
@@ -144,7 +158,7 @@ impl Inputs<'_> {
                 has_ignore_index: u32::from(ignore_index.is_some()),
                 ignore_index: ignore_index.unwrap_or(0),
                 reduction: u32::from(loss.asked().reduction == Reduction::Mean),
-                ..params
+                ..params.with_halves(halves.as_ref())
             };
             let mut cropped = false;
             let written = match (&output, &tensor) {
@@ -165,8 +179,9 @@ impl Inputs<'_> {
             let maps = !self.is_soft() && tensor.is_none();
             let in_fours = params.reads_in_fours() && (maps || params.writes_in_fours(cropped));
             let access = Access::choose(gpu, in_fours);
-            let key = Specialisation { labels, ..Specialisation::new(access, part.element_type(), 0) };
-            push(dispatch, i, OfBand { input, targets, written, params, key, images: band.images })?;
+            let key = Specialisation::new(access, part.element_type(), 0);
+            let key = Specialisation { labels, halves: halves.is_some(), ..key };
+            push(dispatch, i, OfBand { input, far, targets, written, params, key, images: band.images })?;
             if let Some(tensor) = &tensor {
                 tensor.finish(gpu, dispatch, band)?;
             }

@@ -252,7 +252,8 @@ fn push_softmax(gpu: &Gpu, dispatch: &mut Dispatch, input: &Bound<'_>, part: &Lo
     let params = Params::new(part);
     let access = Access::choose(gpu, params.reads_in_fours()).for_classes(part.classes());
     let key = Specialisation::new(access, part.element_type(), 0);
-    push_statistics(gpu, dispatch, input, (params, part.images()), key)
+    let far = Bound::placeholder(gpu, binding::FAR_LOGITS);
+    push_statistics(gpu, dispatch, [input, &far], (params, part.images()), key)
 }
 
 /// Bands that logits can be taken in, with the sums of all lanes of each.

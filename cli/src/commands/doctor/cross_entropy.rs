@@ -5,7 +5,7 @@ use seghead::{CrossEntropy, Error, LabelType, Logits, LossRecord, Reduction, Tar
 use super::bench::Bench;
 use super::data::{CLASSES, Random, Reading, Sample, map_bytes};
 use super::findings::{Findings, Subject, U};
-use super::{Case, Cases, Context};
+use super::{Case, Cases, Context, guarded};
 
 const PIXELS: &[&str] = &["cross-entropy pixels"];
 const SUMS: &[&str] = &["cross-entropy pixels", "loss partials"];
@@ -24,17 +24,33 @@ struct Options {
 pub fn cases() -> Cases {
     let mut cases = vec![Case::new(RECORD, "sums".to_owned(), sums)];
     for reading in Reading::all() {
-        for label_type in [LabelType::U8, LabelType::U32] {
-            for bits in 0..8 {
-                let (weights, smoothing, per_pixel) = (bits & 1 != 0, bits & 2 != 0, bits & 4 != 0);
-                let options = Options { label_type, weights, smoothing, per_pixel };
-                cases.push(Case::new(PIXELS, format!("{reading}, {options:?}"), move |context, findings| {
-                    check(context, findings, reading.samples(false)?, options)
-                }));
-            }
+        for options in Options::all() {
+            cases.push(Case::new(PIXELS, format!("{reading}, {options:?}"), move |context, findings| {
+                check(context, findings, &reading.samples(false)?, options)
+            }));
         }
     }
+    for reading in Reading::in_halves() {
+        cases.push(Case::new(PIXELS, format!("{reading}, in halves"), move |context, findings| {
+            let (samples, bytes) = reading.halved_samples(false)?;
+            let small = context.binding(bytes)?;
+            Options::all().try_for_each(|options| guarded(&small.gpu, || check(&small, findings, &samples, options)))
+        }));
+    }
     cases
+}
+
+impl Options {
+    fn all() -> impl Iterator<Item = Self> {
+        [LabelType::U8, LabelType::U32].into_iter().flat_map(|label_type| {
+            (0..8).map(move |bits| Self {
+                label_type,
+                weights: bits & 1 != 0,
+                smoothing: bits & 2 != 0,
+                per_pixel: bits & 4 != 0,
+            })
+        })
+    }
 }
 
 /// Targets of a sample, every fifth ignored.
@@ -77,18 +93,18 @@ impl Truth {
     }
 }
 
-fn check(context: &Context, findings: &mut Findings, samples: Vec<Sample>, options: Options) -> Result<(), Error> {
+fn check(context: &Context, findings: &mut Findings, samples: &[Sample], options: Options) -> Result<(), Error> {
     let gpu = &context.gpu;
     let Options { label_type, weights, smoothing, per_pixel } = options;
     let smoothing = if smoothing { 0.1 } else { 0.0 };
     let mut bench = Bench::new(gpu);
     let mut works = Vec::new();
-    for (i, sample) in samples.into_iter().enumerate() {
+    for (i, sample) in samples.iter().enumerate() {
         let classes = sample.shape.classes();
         let mut random = Random::new(5);
         let weights: Option<Vec<f32>> =
             weights.then(|| (0..classes).map(|_| 0.5 + random.below(150) as f32 / 100.0).collect());
-        let truth = Truth::new(&sample, label_type, i == 1);
+        let truth = Truth::new(sample, label_type, i == 1);
         let reduction = if i % 2 == 0 { Reduction::Mean } else { Reduction::Sum };
         let operator = CrossEntropy::new()
             .ignore_index(Some(truth.ignored))

@@ -36,6 +36,33 @@ impl Reading {
         CLASSES.into_iter().flat_map(Self::of)
     }
 
+    /// Every way of reading images that are bound in halves, which is in fours.
+    pub fn in_halves() -> impl Iterator<Item = Self> {
+        Self::all().filter(|reading| reading.in_fours)
+    }
+
+    /// Tensors whose images are bound in halves on a device that binds no more than so many bytes, and those bytes; with
+    /// `written`, the same of a tensor of f32 of the same shape.
+    pub fn halved_samples(self, written: bool) -> Result<(Vec<Sample>, u64), Error> {
+        let c = self.classes;
+        let mut random = Random::new(u64::from(c));
+        let mut special = Special::new(self.element_type, c);
+        let pixels = SPECIAL_PIXELS + 2;
+        let sample = |note: &str, shape: Logits, value: &mut dyn FnMut(usize, usize) -> f32| {
+            Sample::new(note, shape.with_element_type(self.element_type), value)
+        };
+        let mut logit = |_: usize, _: usize| random.logit();
+        let samples = vec![
+            sample("in halves", Logits::nchw(2, c, 4, 184)?, &mut logit),
+            sample("equal numbers, of 8×96, in halves", Logits::nchw(2, c, 8, 96)?.crop(1, 4, 7, 88)?, &mut tie),
+            sample("special values, in halves", Logits::chw(c, 1, pixels)?, &mut |pixel, class| {
+                special.value(pixel, class)
+            }),
+        ];
+        let size = if written { 4 } else { u64::from(self.element_type.bits() / 8) };
+        Ok((samples, u64::from(c * pixels) * size * 19 / 20))
+    }
+
     /// Tensors that are read like this; with `written`, so is a tensor of the same shape that is written.
     pub fn samples(self, written: bool) -> Result<Vec<Sample>, Error> {
         let c = self.classes;

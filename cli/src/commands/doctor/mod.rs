@@ -38,12 +38,12 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use seghead::wgpu::ErrorFilter;
+use seghead::wgpu::{DeviceDescriptor, ErrorFilter, Limits};
 use seghead::{Error as GpuError, Gpu, GpuOptions, SpecialisedKernel};
 use serde_json::json;
 
 use self::findings::{Failure, Findings};
-use super::{number, open_gpu, print_result};
+use super::{number, open_gpu, print_result, same_adapter};
 use crate::args::{Common, Doctor};
 use crate::error::Error;
 use crate::progress::Progress;
@@ -85,6 +85,30 @@ fn cases() -> Cases {
 struct Context {
     gpu: Gpu,
     options: GpuOptions,
+}
+
+impl Context {
+    /// The same on a second device of the adapter, which binds no more than so many bytes.
+    fn binding(&self, bytes: u64) -> Result<Self, GpuError> {
+        let adapters = pollster::block_on(Gpu::adapters(&self.options))?;
+        let chosen = self.gpu.adapter_info();
+        let adapter = adapters.iter().find(|adapter| same_adapter(&adapter.get_info(), chosen)).unwrap_or(&adapters[0]);
+        let limits = adapter.limits();
+        let descriptor = DeviceDescriptor {
+            label: Some("seghead doctor"),
+            required_features: self.gpu.device().features(),
+            required_limits: Limits {
+                max_storage_buffer_binding_size: bytes,
+                max_uniform_buffer_binding_size: limits.max_uniform_buffer_binding_size.min(bytes),
+                min_storage_buffer_offset_alignment: 256,
+                ..limits
+            },
+            ..Default::default()
+        };
+        let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
+            .map_err(|source| GpuError::RequestDevice { adapter: chosen.name.clone(), source })?;
+        Ok(Self { gpu: Gpu::from_wgpu(device, queue), options: self.options.clone() })
+    }
 }
 
 type Run = dyn Fn(&Context, &mut Findings) -> Result<(), GpuError> + Send + Sync;

@@ -5,7 +5,7 @@ use seghead::{Axis, Error, Logits, Softmax, reference};
 use super::bench::Bench;
 use super::data::{CLASSES, Random, Reading, Sample, Special};
 use super::findings::{FLUSHED, Findings, Subject, U};
-use super::{Case, Cases, Context};
+use super::{Case, Cases, Context, guarded};
 
 const PLANES: &[&str] = &["softmax registers", "softmax statistics", "softmax apply"];
 const ROWS: &[&str] = &["softmax rows"];
@@ -17,6 +17,15 @@ pub fn cases() -> Cases {
             let what = format!("{reading}, log: {log}");
             cases.push(Case::new(PLANES, what, move |context, findings| {
                 check(context, findings, PLANES, planes(reading)?, log)
+            }));
+        }
+        for reading in Reading::in_halves() {
+            let what = format!("{reading}, log: {log}, in halves");
+            cases.push(Case::new(PLANES, what, move |context, findings| {
+                let (samples, bytes) = reading.halved_samples(true)?;
+                let small = context.binding(bytes)?;
+                let samples = samples.into_iter().map(|sample| (sample, Axis::Class)).collect();
+                guarded(&small.gpu, || check(&small, findings, PLANES, samples, log))
             }));
         }
         for reading in Reading::of(CLASSES[0]) {

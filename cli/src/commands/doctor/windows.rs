@@ -1,13 +1,11 @@
 //! Cases of tensors that are too large to be bound: on a device of the same adapter that binds little.
 
-use seghead::wgpu::{self, DeviceDescriptor, Limits};
 use seghead::{Error, Gpu, Logits, Softmax};
 
 use super::bench::Bench;
 use super::data::{CLASSES, Random, Reading, Sample};
 use super::findings::{Findings, Subject, U};
 use super::{Case, Cases, Context, guarded};
-use crate::commands::same_adapter;
 
 const COPY: &[&str] = &["copy"];
 
@@ -21,7 +19,7 @@ pub fn cases() -> Cases {
 /// A softmax through bindings that are too small for a plane of each class at once, against one that needs no windows:
 /// what the kernels make of the parts is the same, so that nothing but the copies can differ.
 fn check(context: &Context, findings: &mut Findings) -> Result<(), Error> {
-    let small = open_small(context)?;
+    let small = context.binding(SMALL)?.gpu;
     for reading in Reading::of(CLASSES[0]) {
         let mut random = Random::new(8);
         let (height, width) = if reading.in_fours { (40, 64) } else { (41, 61) };
@@ -43,27 +41,4 @@ fn check(context: &Context, findings: &mut Findings) -> Result<(), Error> {
         findings.compare(&subject, "probability", &got, &expected, tolerance);
     }
     Ok(())
-}
-
-/// A second device of the adapter that is tested.
-fn open_small(context: &Context) -> Result<Gpu, Error> {
-    let adapters = pollster::block_on(Gpu::adapters(&context.options))?;
-    let chosen = context.gpu.adapter_info();
-    let adapter = adapters.iter().find(|adapter| same_adapter(&adapter.get_info(), chosen)).unwrap_or(&adapters[0]);
-    let limits = adapter.limits();
-    let descriptor = DeviceDescriptor {
-        label: Some("seghead doctor"),
-        required_features: context.gpu.device().features(),
-        required_limits: Limits {
-            max_storage_buffer_binding_size: SMALL,
-            max_uniform_buffer_binding_size: limits.max_uniform_buffer_binding_size.min(SMALL),
-            min_storage_buffer_offset_alignment: 256,
-            ..limits
-        },
-        ..Default::default()
-    };
-    let opened = pollster::block_on(adapter.request_device(&descriptor));
-    let (device, queue): (wgpu::Device, wgpu::Queue) =
-        opened.map_err(|source| Error::RequestDevice { adapter: chosen.name.clone(), source })?;
-    Ok(Gpu::from_wgpu(device, queue))
 }
