@@ -255,8 +255,10 @@ fn parts() {
                 let shape = Logits::nchw(images, 3, h, w).unwrap();
                 let shape = if f16 { shape.f16() } else { shape };
                 let mut pictures = pictures(elements(&shape), 50 + i as u64);
-                if i + 1 == sizes.len() {
-                    pictures.truncate(1); // half a block does not know what is special in the other half
+                // Half a block does not know what is special in the other half; of a strip both read the same.
+                let by_four = gpu().access() == Access::Words64 && (height, width) == (4 * h, 4 * w);
+                if h == 5 && !by_four {
+                    pictures.truncate(1);
                 }
                 for picture in pictures {
                     let data = laid(&shape, &picture);
