@@ -199,6 +199,7 @@ fn layouts() {
                 nchw(h, w).with_row_stride(w + 3).unwrap(),
                 nchw(h + 2, w + 5).crop(1, 3, h, w).unwrap(),
                 nchw(h + 2, w.next_multiple_of(4) + 8).crop(1, 4, h, w).unwrap(),
+                nchw(h + 2, w.next_multiple_of(4) + 8).crop(1, 3, h, w).unwrap(),
                 Logits::nhwc(2, h, w, 3).unwrap(),
             ];
             for picture in pictures(elements(&shapes[0]), i as u64) {
