@@ -180,6 +180,8 @@ pub(crate) static KERNELS: &[&Kernel] = &[
     &ops::region_loss::FOLD,
     &ops::region_loss::SCORE,
     &ops::segment::UPSCALE,
+    &ops::segment::WIDE,
+    &ops::segment::BY_FOUR,
     &ops::segment::RESIZE,
     &ops::sigmoid::SIGMOID,
     &ops::sigmoid::ROWS,

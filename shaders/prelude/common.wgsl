@@ -128,16 +128,19 @@ fn image_of(workgroup: vec3<u32>) -> u32 {
   return workgroup.z + params.grid.w;
 }
 
-// The row of a group: the quotient by the groups of a row. An integer division costs a software adapter more than all of
-// the addressing, so the quotient is estimated in floats, off by a 2⁻²¹th of itself at most, then from the remainder of
-// that, off by 1 at most, and then set right.
+// n / d, of n below 2³¹. An integer division costs a software adapter more than all of the addressing, so the quotient is
+// estimated in floats, off by a 2⁻²¹th of itself at most, then from the remainder of that, off by 1 at most, and then
+// set right.
+fn quotient(n: u32, d: u32) -> u32 {
+  let inverse = 1.0 / f32(d);
+  var found = u32(f32(n) * inverse);
+  found += u32(i32(floor(f32(i32(n - found * d)) * inverse)));
+  let rest = i32(n - found * d);
+  return select(select(found, found + 1u, rest >= i32(d)), found - 1u, rest < 0);
+}
+
 fn row_of(group: u32) -> u32 {
-  let count = params.grid.z;
-  let inverse = 1.0 / f32(count);
-  var row = u32(f32(group) * inverse);
-  row += u32(i32(floor(f32(i32(group - row * count)) * inverse)));
-  let rest = i32(group - row * count);
-  return select(select(row, row + 1u, rest >= i32(count)), row - 1u, rest < 0);
+  return quotient(group, params.grid.z);
 }
 
 // The column of a group's first pixel, in that row.

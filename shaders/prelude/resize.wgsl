@@ -20,20 +20,37 @@ fn source_column(x: u32) -> Source {
 
 fn source(scaled: u32, offset: i32, denominator: u32, size: u32) -> Source {
   let numerator = u32(max(i32(scaled) + offset, 0));
-  let quotient = numerator / denominator;
-  let index = min(quotient, size - 1u);
-  return Source(index, min(index + 1u, size - 1u), f32(numerator - quotient * denominator) / f32(denominator));
+  let whole = quotient(numerator, denominator);
+  let index = min(whole, size - 1u);
+  return Source(index, min(index + 1u, size - 1u), f32(numerator - whole * denominator) / f32(denominator));
 }
 
-// The weights of TAPS neighbouring taps, from that of lane 0 on, for four neighbouring pixels along an axis: 1 − fraction
-// for a pixel's own tap, the fraction for the next one. They do not depend on where the block starts.
+// The same of four neighbouring pixels along an axis, without the next ones.
+struct Sources {
+  index: vec4<u32>,
+  fraction: vec4<f32>,
+}
+
+fn sources(a: Source, b: Source, c: Source, d: Source) -> Sources {
+  return Sources(vec4(a.index, b.index, c.index, d.index), vec4(a.fraction, b.fraction, c.fraction, d.fraction));
+}
+
+fn source_columns(x: u32) -> Sources {
+  return sources(source_column(x), source_column(x + 1u), source_column(x + 2u), source_column(x + 3u));
+}
+
+// The weight of a tap for four pixels: 1 − fraction for a pixel's own tap, the fraction for the next one.
+fn hat_weight(pixels: Sources, tap: u32) -> vec4<f32> {
+  let own = select(vec4(0.0), 1.0 - pixels.fraction, pixels.index == vec4(tap));
+  return select(own, pixels.fraction, pixels.index + 1u == vec4(tap));
+}
+
+// The weights of TAPS neighbouring taps, from that of lane 0 on. They do not depend on where the block starts.
 fn hat_weights(p0: Source, p1: Source, p2: Source, p3: Source) -> array<vec4<f32>, TAPS> {
-  let tap = vec4(p0.index, p1.index, p2.index, p3.index) - vec4(p0.index);
-  let fraction = vec4(p0.fraction, p1.fraction, p2.fraction, p3.fraction);
+  let pixels = sources(p0, p1, p2, p3);
   var weights: array<vec4<f32>, TAPS>;
   for (var k = 0u; k < TAPS; k++) {
-    let own = select(vec4(0.0), 1.0 - fraction, tap == vec4(k));
-    weights[k] = select(own, fraction, tap + 1u == vec4(k));
+    weights[k] = hat_weight(pixels, p0.index + k);
   }
   return weights;
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::LazyLock;
 
 use super::{Access, KERNELS, Kernel, PipelineKey, Specialisation, UNROLLED_CLASSES, binding};
-use crate::Gpu;
+use crate::{Gpu, ops};
 
 /// A kernel in one of its specialisations, by name: what [`Dispatch::kernels`](crate::Dispatch::kernels) and
 /// [`Gpu::kernels`] list.
@@ -64,7 +64,8 @@ impl SpecialisedKernel {
         let of_kernel = |kernel: &&'static Kernel| {
             let specialisations = (kernel.specialisations)(classes).into_iter();
             let kernel = *kernel;
-            specialisations.filter(move |one| taken(kernel, one.access)).map(move |one| (kernel, one))
+            let taken = specialisations.filter(move |one| taken(kernel, one.access)).map(move |one| (kernel, one));
+            taken.filter(|key| ops::segment::KERNELS.ask_for(gpu, *key, classes))
         };
         KERNELS.iter().flat_map(of_kernel).collect()
     }

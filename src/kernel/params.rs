@@ -137,6 +137,12 @@ impl Params {
         self.in_fours(self.pixel_stride, strides)
     }
 
+    /// Whether every row of what is resized starts and ends at a multiple of four elements.
+    pub fn has_rows_in_fours(&self) -> bool {
+        let strides = [self.plane_stride, self.row_stride, self.image_stride, self.offset, self.in_width];
+        self.pixel_stride == 1 && strides.into_iter().all(|stride| stride.is_multiple_of(4))
+    }
+
     /// The same of a tensor that is written; where it is a part of something, no group may reach beyond its row.
     pub fn writes_in_fours(&self, cropped: bool) -> bool {
         let strides = [self.out_plane_stride, self.out_row_stride, self.out_image_stride, self.out_offset];

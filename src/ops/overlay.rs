@@ -48,8 +48,8 @@ const fn painted(linear_light: bool, decoded_photo: bool) -> Specialisation {
     Specialisation { linear_light, decoded_photo, ..any_classes(ElementType::F32) }
 }
 
-const ONE_STEP: Kernels = Kernels { upscale: &UPSCALE, resize: &RESIZE };
-const CLASSES: Kernels = Kernels { upscale: &CLASSES_UPSCALE, resize: &CLASSES_RESIZE };
+const ONE_STEP: Kernels = Kernels { upscale: &UPSCALE, wide: None, resize: &RESIZE };
+const CLASSES: Kernels = Kernels { upscale: &CLASSES_UPSCALE, wide: None, resize: &CLASSES_RESIZE };
 
 fn upscales(_classes: u32) -> Vec<Specialisation> {
     UPSCALE_TAPS.into_iter().flat_map(specialisations).collect()

@@ -78,6 +78,12 @@ impl Scale {
         u64::from(output).min((2 * steps).max(steps + u64::from(edges))) as u32
     }
 
+    /// Whether four positions lie between two taps, at ⅛, ⅜, ⅝ and ⅞.
+    fn is_by_four(&self) -> bool {
+        let Self { numerator, offset, denominator } = *self;
+        denominator == 4 * numerator && i64::from(offset) * 8 == -3 * i64::from(denominator)
+    }
+
     /// Taps that four neighbouring pixels read, or `None` where the axis shrinks: 3 steps of numerator / denominator
     /// from anywhere between two taps, and the tap behind the last pixel.
     fn taps(&self) -> Option<u32> {
@@ -132,6 +138,11 @@ impl Geometry {
     /// Taps per axis that a block of 4 × 4 pixels reads, or `None` where an axis shrinks.
     pub fn taps(&self) -> Option<u32> {
         Some(self.y.taps()?.max(self.x.taps()?))
+    }
+
+    /// Whether both axes grow to exactly four times their size, centre on centre.
+    pub fn is_by_four(&self) -> bool {
+        [self.y, self.x].iter().all(Scale::is_by_four)
     }
 
     /// The parameters of the rows `part` of the result, whose logits are bound as `logits`; `whole` is all of them.

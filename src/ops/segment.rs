@@ -3,25 +3,50 @@ use wgpu::BufferBinding;
 use crate::bands::{self, BAND_BYTES, MAP_CHUNK_BYTES};
 use crate::dispatch::Bound;
 use crate::host::{self, Waiting};
-use crate::kernel::{Binding, Kernel, Params, Scores, Specialisation, binding};
+use crate::kernel::{Access, Binding, Kernel, Params, Scores, Specialisation, binding};
 use crate::map::MapPart;
 use crate::ops::resize::{Geometry, Resize, Rows, within};
-use crate::ops::upsample::{Kernels, RESIZE_TAPS, UPSCALE_TAPS, any_classes, resize, upscale};
+use crate::ops::upsample::{
+    Kernels, RESIZE_TAPS, UPSCALE_TAPS, WideKernels, any_classes, in_strips, in_wide_blocks, resize, upscale,
+    upscale_by_four, upscale_wide,
+};
 use crate::segmentation::{self, Part};
 use crate::{Dispatch, ElementType, Error, Gpu, Input, LabelType, Logits, Map, Outputs, Segmentation};
 
 const SOURCE: &str = concat!(include_str!("../../shaders/upsample.wgsl"), include_str!("../../shaders/segment.wgsl"));
 
+const WIDE_SOURCE: &str = concat!(
+    include_str!("../../shaders/upsample.wgsl"),
+    include_str!("../../shaders/upsample_wide.wgsl"),
+    include_str!("../../shaders/upsample_by_four.wgsl"),
+    include_str!("../../shaders/segment.wgsl")
+);
+
 const BINDINGS: &[Binding] =
     &[binding::LOGITS, binding::LABELS, binding::CONFIDENCE, binding::MARGIN, binding::ENTROPY];
 
 pub(crate) static UPSCALE: Kernel = upscale("segment upscale", SOURCE, BINDINGS, upscales);
+pub(crate) static WIDE: Kernel = upscale_wide("segment upscale wide", WIDE_SOURCE, BINDINGS, wides);
+pub(crate) static BY_FOUR: Kernel = upscale_by_four("segment upscale by four", WIDE_SOURCE, BINDINGS, by_fours);
 pub(crate) static RESIZE: Kernel = resize("segment resize", SOURCE, BINDINGS, resizes);
 
-const KERNELS: Kernels = Kernels { upscale: &UPSCALE, resize: &RESIZE };
+pub(crate) const KERNELS: Kernels =
+    Kernels { upscale: &UPSCALE, wide: Some(WideKernels { upscale: &WIDE, by_four: &BY_FOUR }), resize: &RESIZE };
 
 fn upscales(_classes: u32) -> Vec<Specialisation> {
     UPSCALE_TAPS.into_iter().flat_map(specialisations).collect()
+}
+
+fn wides(classes: u32) -> Vec<Specialisation> {
+    upscales(classes).into_iter().filter(|one| in_wide_blocks(one.scores)).flat_map(of_accesses).collect()
+}
+
+fn by_fours(classes: u32) -> Vec<Specialisation> {
+    resizes(classes).into_iter().filter(|one| in_strips(one.scores)).flat_map(of_accesses).collect()
+}
+
+fn of_accesses(one: Specialisation) -> [Specialisation; 2] {
+    [Access::Scalar, Access::Words64].map(|access| Specialisation { access, ..one })
 }
 
 fn resizes(_classes: u32) -> Vec<Specialisation> {

@@ -14,7 +14,7 @@ const BINDINGS: &[Binding] = &[binding::LOGITS, binding::MASK];
 pub(crate) static UPSCALE: Kernel = upscale("soft mask upscale", SOURCE, BINDINGS, upscales);
 pub(crate) static RESIZE: Kernel = resize("soft mask resize", SOURCE, BINDINGS, resizes);
 
-const KERNELS: Kernels = Kernels { upscale: &UPSCALE, resize: &RESIZE };
+const KERNELS: Kernels = Kernels { upscale: &UPSCALE, wide: None, resize: &RESIZE };
 
 fn upscales(_classes: u32) -> Vec<Specialisation> {
     UPSCALE_TAPS.into_iter().flat_map(specialisations).collect()

@@ -5,18 +5,29 @@ use wgpu::BufferBinding;
 
 use crate::bands;
 use crate::dispatch::Bound;
-use crate::kernel::{Access, Binding, Kernel, Params, Specialisation};
+use crate::kernel::{Access, Binding, Kernel, Params, PipelineKey, Scores, Specialisation};
 use crate::ops::resize::{Geometry, Rows, within};
 use crate::window::Window;
 use crate::{Dispatch, ElementType, Error, Gpu, Logits};
 
-/// The two entry points of `shaders/upsample.wgsl` with what an operator puts behind them.
+/// The entry points of `shaders/upsample.wgsl` with what an operator puts behind them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kernels {
     /// Where neither axis shrinks.
     pub upscale: &'static Kernel,
+    /// The same for adapters that pay for an access whatever its width.
+    pub wide: Option<WideKernels>,
     /// For any scale.
     pub resize: &'static Kernel,
+}
+
+/// The entry points of `shaders/upsample_wide.wgsl` and `shaders/upsample_by_four.wgsl`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WideKernels {
+    /// Where neither axis shrinks.
+    pub upscale: &'static Kernel,
+    /// Where both grow to exactly four times their size, centre on centre.
+    pub by_four: &'static Kernel,
 }
 
 /// Every number of taps of `upscale`.
@@ -38,6 +49,42 @@ pub(crate) const fn upscale(
     Kernel { name, source, entry: "upscale", class_walks: 9, bindings, specialisations }
 }
 
+/// The row of an `upscale_wide`, which walks twice more for each of its eight groups.
+pub(crate) const fn upscale_wide(
+    name: &'static str,
+    source: &'static str,
+    bindings: &'static [Binding],
+    specialisations: Specialisations,
+) -> Kernel {
+    Kernel { name, source, entry: "upscale_wide", class_walks: 17, bindings, specialisations }
+}
+
+/// The row of an `upscale_by_four`, which walks twice more for each of its 16 groups.
+pub(crate) const fn upscale_by_four(
+    name: &'static str,
+    source: &'static str,
+    bindings: &'static [Binding],
+    specialisations: Specialisations,
+) -> Kernel {
+    Kernel { name, source, entry: "upscale_by_four", class_walks: 33, bindings, specialisations }
+}
+
+/// Whether invocations own as many pixels as [`WideKernels`] have them: what pays for accesses, not for registers.
+fn has_wide_blocks(gpu: &Gpu, classes: u32) -> bool {
+    gpu.access().for_classes(classes).is_adjacent()
+}
+
+/// Whether an `upscale_by_four` finds these scores: what it would compute for 64 pixels takes drivers too long to compile
+/// otherwise.
+pub(crate) const fn in_strips(scores: Scores) -> bool {
+    !scores.margin
+}
+
+/// The same of an `upscale_wide` with its 32 pixels.
+pub(crate) const fn in_wide_blocks(scores: Scores) -> bool {
+    !scores.entropy
+}
+
 /// The row of a `resize`.
 pub(crate) const fn resize(
     name: &'static str,
@@ -49,7 +96,7 @@ pub(crate) const fn resize(
 }
 
 /// Unrolling the classes gains nothing here: the taps of a class are work enough. Taps start anywhere in a row, so
-/// they are read one at a time.
+/// they are read one at a time, but by [`WideKernels`].
 pub(crate) const fn any_classes(element_type: ElementType) -> Specialisation {
     Specialisation::new(Access::Scalar, element_type, 0)
 }
@@ -95,6 +142,15 @@ impl Kernels {
         })
     }
 
+    /// Whether one of these kernels, in this specialisation, is the choice of [`push`](Self::push) for any geometry.
+    pub fn ask_for(&self, gpu: &Gpu, (kernel, specialisation): PipelineKey, classes: u32) -> bool {
+        let Some(wide) = self.wide else { return true };
+        if kernel == wide.upscale || kernel == wide.by_four {
+            return has_wide_blocks(gpu, classes);
+        }
+        kernel != self.upscale || !has_wide_blocks(gpu, classes) || !in_wide_blocks(specialisation.scores)
+    }
+
     /// Appends the kernel that `geometry` asks for, on `images` images.
     pub fn push(
         &self,
@@ -105,11 +161,22 @@ impl Kernels {
         resources: &[Bound<'_>],
         images: u32,
     ) -> Result<(), Error> {
-        let (kernel, taps, invocations) = match geometry.taps() {
-            Some(taps) => (self.upscale, taps, params.row_groups * params.out_height.div_ceil(4)),
-            None => (self.resize, RESIZE_TAPS, params.row_groups * params.out_height),
+        let (row_groups, rows) = (params.row_groups, params.out_height);
+        let wide = self.wide.filter(|_| has_wide_blocks(gpu, params.classes));
+        let access = Access::choose(gpu, params.has_rows_in_fours());
+        let (kernel, taps, access, invocations) = match (geometry.taps(), wide) {
+            (Some(_), Some(wide)) if geometry.is_by_four() && in_strips(specialisation.scores) => {
+                // A strip of four rows starts in the middle between two rows of the logits.
+                let strips = (params.out_row + rows + 1) / 4 - (params.out_row + 2) / 4 + 1;
+                (wide.by_four, RESIZE_TAPS, access, row_groups.div_ceil(4) * strips)
+            }
+            (Some(taps), Some(wide)) if in_wide_blocks(specialisation.scores) => {
+                (wide.upscale, taps, access, row_groups.div_ceil(2) * rows.div_ceil(4))
+            }
+            (Some(taps), _) => (self.upscale, taps, Access::Scalar, row_groups * rows.div_ceil(4)),
+            (None, _) => (self.resize, RESIZE_TAPS, Access::Scalar, row_groups * rows),
         };
-        let specialisation = Specialisation { taps, ..specialisation };
+        let specialisation = Specialisation { access, taps, ..specialisation };
         dispatch.push(gpu, (kernel, specialisation), params, resources, (invocations, images))
     }
 }

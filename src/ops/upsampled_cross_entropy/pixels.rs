@@ -46,7 +46,7 @@ pub(crate) static GRADIENT: Kernel = Kernel {
     specialisations: |_| specialisations(RESIZE_TAPS).filter(|one| !one.gradient && !one.counts).collect(),
 };
 
-const KERNELS: Kernels = Kernels { upscale: &UPSCALE, resize: &RESIZE };
+const KERNELS: Kernels = Kernels { upscale: &UPSCALE, wide: None, resize: &RESIZE };
 
 /// Classes of an invocation, `CHUNK` in `shaders/upsampled_cross_entropy_gradient.wgsl`.
 const CHUNK: u32 = 4;

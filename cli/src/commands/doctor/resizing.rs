@@ -8,6 +8,8 @@ use super::findings::{FLUSHED, U};
 /// How much larger the result is, which decides the kernel and how many taps a block of pixels has.
 #[derive(Clone, Copy, Debug)]
 pub enum Scale {
+    /// Exactly, along both axes, centre on centre.
+    Four,
     Three,
     Two,
     One,
@@ -39,7 +41,8 @@ pub fn tasks(scale: Scale, element_type: ElementType) -> Result<Vec<Task>, Error
     let image = (Logits::nchw(2, few, 5, 7)?, "");
     let crop = (Logits::chw(CLASSES[1], 9, 12)?.crop(2, 3, 5, 7)?, ", of 9×12");
     let last = (Logits::nhwc(2, 5, 7, few)?, "");
-    let special = (Logits::chw(few, 20, 38)?, ", special values");
+    let fours = (Logits::nchw(2, few, 5, 8)?, "");
+    let special = (Logits::chw(few, 20, 40)?, ", special values");
     let single = (Logits::nchw(SPECIAL_PIXELS, few, 1, 1)?, ", special values");
     let mut sample = |(shape, note): (Logits, &str), size: (u32, u32), of_special: bool| {
         let mut special = Special::new(element_type, shape.classes());
@@ -56,32 +59,43 @@ pub fn tasks(scale: Scale, element_type: ElementType) -> Result<Vec<Task>, Error
     use Accuracy::{Exact, ExactPositions, Rounded};
     use Resize::{AlignCorners, Asymmetric, HalfPixel};
     match scale {
+        Scale::Four => {
+            add(image, (20, 28), HalfPixel, Rounded);
+            add(fours, (20, 32), HalfPixel, Rounded);
+            add(crop, (20, 28), HalfPixel, Rounded);
+            add(last, (20, 28), HalfPixel, Rounded);
+            add(special, (80, 160), HalfPixel, ExactPositions);
+            add(single, (4, 4), HalfPixel, ExactPositions);
+        }
         Scale::Three => {
             add(image, (17, 25), HalfPixel, Rounded);
+            add(fours, (17, 29), HalfPixel, Rounded);
             add(crop, (20, 28), AlignCorners, Rounded);
             add(last, (16, 23), Asymmetric, Rounded);
-            add(special, (80, 152), HalfPixel, ExactPositions);
-            add(single, (4, 4), HalfPixel, ExactPositions);
+            add(special, (77, 157), AlignCorners, ExactPositions);
+            add(single, (4, 8), HalfPixel, ExactPositions);
         }
         Scale::Two => {
             add(image, (9, 13), HalfPixel, Rounded);
+            add(fours, (9, 15), HalfPixel, Rounded);
             add(crop, (11, 17), AlignCorners, Rounded);
             add(last, (10, 14), Asymmetric, Rounded);
-            add(special, (40, 76), HalfPixel, ExactPositions);
+            add(special, (40, 80), HalfPixel, ExactPositions);
         }
         Scale::One => {
             add(image, (6, 9), HalfPixel, Rounded);
+            add(fours, (6, 10), HalfPixel, Rounded);
             add(crop, (5, 7), AlignCorners, Rounded);
             add(last, (6, 7), Asymmetric, Rounded);
-            add(special, (20, 38), HalfPixel, Exact);
+            add(special, (20, 40), HalfPixel, Exact);
             add(single, (1, 1), HalfPixel, Exact);
         }
         Scale::Down => {
             add(image, (3, 5), HalfPixel, Rounded);
             add(crop, (11, 6), AlignCorners, Rounded);
             add(last, (4, 14), Asymmetric, Rounded);
-            add(special, (10, 38), HalfPixel, ExactPositions);
-            add(special, (40, 19), HalfPixel, ExactPositions);
+            add(special, (10, 40), HalfPixel, ExactPositions);
+            add(special, (40, 20), HalfPixel, ExactPositions);
         }
     }
     Ok(tasks)

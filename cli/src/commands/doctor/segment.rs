@@ -8,13 +8,18 @@ use super::resizing::{Scale, Task, tasks};
 use super::scores::{Maps, Score};
 use super::{Case, Cases, Context};
 
-const UPSCALE: &[&str] = &["segment upscale"];
+const UPSCALE: &[&str] = &["segment upscale", "segment upscale wide"];
+const BY_FOUR: &[&str] = &["segment upscale", "segment upscale wide", "segment upscale by four"];
 const RESIZE: &[&str] = &["segment resize"];
 
 pub fn cases() -> Cases {
     let mut cases = Vec::new();
-    for scale in [Scale::Three, Scale::Two, Scale::One, Scale::Down] {
-        let kernels = if matches!(scale, Scale::Down) { RESIZE } else { UPSCALE };
+    for scale in [Scale::Four, Scale::Three, Scale::Two, Scale::One, Scale::Down] {
+        let kernels = match scale {
+            Scale::Four => BY_FOUR,
+            Scale::Three | Scale::Two | Scale::One => UPSCALE,
+            Scale::Down => RESIZE,
+        };
         for element_type in [ElementType::F32, ElementType::F16] {
             for label_type in [LabelType::U8, LabelType::U32] {
                 for scores in Score::combinations() {
