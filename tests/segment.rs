@@ -296,3 +296,18 @@ fn huge_logits() {
         }
     }
 }
+
+/// Kernels for wide blocks walk through the classes often, which adapters that end loops early allow for few classes; for
+/// more there are others.
+#[test]
+fn very_many_classes() {
+    for classes in [1985, 1986, 2300, 2621, 2622] {
+        let shape = Logits::chw(classes, 1, 2).unwrap();
+        let data = Random::new(14).logits(&shape);
+        for (height, width) in [(4, 8), (3, 5)] {
+            let found = Segment::new(height, width).run_blocking(gpu(), &shape, &data).unwrap();
+            let expected = reference::segment(&shape, &data, height, width, Resize::HalfPixel).unwrap().0;
+            assert!(found.labels.iter().eq(expected), "{classes} classes to {height}×{width}");
+        }
+    }
+}

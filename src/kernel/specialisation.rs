@@ -82,10 +82,10 @@ impl Access {
     }
 
     /// The one for kernels that walk through the classes of several neighbouring groups together, and of each again where
-    /// a logit is special: 25 times at the most. With very many classes they own single groups, for llvmpipe ends loops
+    /// a logit is special: 33 times at the most. With very many classes they own single groups, for llvmpipe ends loops
     /// early ([`Gpu::loop_iterations`]).
     pub(crate) fn for_classes(self, classes: u32) -> Self {
-        const MOST: u32 = 65_535 / 25;
+        const MOST: u32 = 65_535 / 33;
         if self.is_adjacent() && classes > MOST { Self::Vec4 } else { self }
     }
 
