@@ -38,9 +38,10 @@ fn memory_is_bounded() {
     let softmax: Run<'_> = &|gpu, shape, values| {
         Softmax::new().run_blocking(gpu, shape, values).unwrap();
     };
+    let mut alive = Vec::new();
     // The results on the host in MiB: labels and confidence, labels, probabilities.
     for (what, run, result) in [("argmax", argmax, 5), ("segment", segment, 2), ("softmax", softmax, 600)] {
-        // A device of its own for each, which has nothing from the calls before.
+        // A device of its own for each, which has nothing from the calls before, and keeps what it took from the next.
         for gpu in either_transfer(wgpu::Limits::defaults()) {
             // The compiler's memory and the threads' stacks are not the tensor's.
             run(&gpu, &small, &values[..elements(&small)]);
@@ -53,6 +54,7 @@ fn memory_is_bounded() {
             // The staging buffers are half of what there is.
             let most = if transfer == Transfer::Staged { 64 } else { 32 };
             assert!((1..=most).contains(&added), "{what}, {transfer:?}: {added} MiB");
+            alive.push(gpu);
         }
     }
 }
