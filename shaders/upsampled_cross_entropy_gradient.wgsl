@@ -49,6 +49,15 @@ fn first_column_at(index: i32) -> u32 {
   return first_at(index, params.x_numerator, params.x_offset, params.x_denominator, params.out_width);
 }
 
+// Along an axis that keeps its size a pixel reads no other logit than its own, not even with the weight 0.
+fn keeps_width() -> bool {
+  return params.x_numerator == params.x_denominator;
+}
+
+fn keeps_height() -> bool {
+  return params.y_numerator == params.y_denominator;
+}
+
 // The logits of a chunk in three columns of a row.
 struct Three {
   left: vec4<f32>,
@@ -64,7 +73,7 @@ fn load_chunk(classes: vec4<u32>, at: u32) -> vec4<f32> {
 fn load_three(classes: vec4<u32>, row: u32, column: u32) -> Three {
   let start = (row - params.in_row) * params.place.y;
   let left = max(column, 1u) - 1u;
-  let right = min(column + 1u, params.in_width - 1u);
+  let right = select(min(column + 1u, params.in_width - 1u), column, keeps_width());
   return Three(
     load_chunk(classes, start + left * pixel_stride()),
     load_chunk(classes, start + column * pixel_stride()),
@@ -100,8 +109,8 @@ fn gradient(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocati
   }
 
   // The pixels of the cell on the left begin, those of the cell on the right begin, and those end.
-  let begin = first_column_at(i32(column) - 1);
   let middle = first_column_at(i32(column));
+  let begin = select(first_column_at(i32(column) - 1), middle, keeps_width());
   let end = first_column_at(i32(column) + 1);
   let last_column = column + 1u == params.in_width;
   let inverse_x = 1.0 / f32(params.x_denominator);
@@ -125,9 +134,14 @@ fn gradient(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocati
     for (; y < next_y; y++) {
       let distance = max(i32(params.y_numerator * y) + params.y_offset - cell * i32(params.y_denominator), 0);
       let fy = select(f32(distance) * inverse_y, 0.0, last_cell);
-      let left = (1.0 - fy) * above.left + fy * below.left;
-      let own = (1.0 - fy) * above.own + fy * below.own;
-      let right = (1.0 - fy) * above.right + fy * below.right;
+      var left = above.left;
+      var own = above.own;
+      var right = above.right;
+      if !keeps_height() {
+        left = (1.0 - fy) * left + fy * below.left;
+        own = (1.0 - fy) * own + fy * below.own;
+        right = (1.0 - fy) * right + fy * below.right;
+      }
       let row = map + (y - params.out_row) * row_pixels;
       var of_row = vec4(0.0);
       var distance_x = first_distance;
@@ -151,7 +165,7 @@ fn gradient(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocati
         distance_x += i32(params.x_numerator);
       }
       upper += (1.0 - fy) * of_row;
-      lower += fy * of_row;
+      lower += select(fy * of_row, vec4(0.0), keeps_height());
     }
     if u32(cell) >= first_row {
       let sum = from_above + upper;

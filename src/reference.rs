@@ -364,7 +364,9 @@ pub fn taps(resize: Resize, x: u32, input: u32, output: u32) -> (usize, usize, f
     };
     let position = position.max(0.0);
     let index = position.floor() as usize;
-    (index, (index + 1).min(input as usize - 1), position - position.floor())
+    // As in PyTorch, an axis that keeps its size is copied: beside a NaN, 0 · NaN would not be.
+    let next = index + usize::from(input != output);
+    (index, next.min(input as usize - 1), position - position.floor())
 }
 
 /// The labels and the scores of logits upsampled to `height × width`, N × height × width each.

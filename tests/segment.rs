@@ -311,3 +311,17 @@ fn very_many_classes() {
         }
     }
 }
+
+/// Along an axis that keeps its size PyTorch copies: a special value is none of its neighbours'.
+#[test]
+fn axes_that_keep_their_size() {
+    let shape = Logits::chw(2, 2, 2).unwrap();
+    let data = [0.0, f32::NAN, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0];
+    // torch.nn.functional.interpolate(x, size, mode="bilinear").argmax(1)
+    let sizes: [((u32, u32), &[u32]); 3] =
+        [((2, 2), &[1, 0, 1, 1]), ((2, 4), &[0, 0, 0, 0, 1, 1, 1, 1]), ((4, 2), &[1, 0, 1, 0, 1, 0, 1, 1])];
+    for ((height, width), expected) in sizes {
+        let found = Segment::new(height, width).run_blocking(gpu(), &shape, &data).unwrap();
+        assert_eq!(found.labels.iter().collect::<Vec<_>>(), expected, "{height}×{width}");
+    }
+}

@@ -10,19 +10,23 @@ struct Source {
 
 fn source_row(y: u32) -> Source {
   let position = min(y, params.out_height - 1u) + params.out_row;
-  return source(params.y_numerator * position, params.y_offset, params.y_denominator, params.in_height);
+  let step = u32(params.y_numerator != params.y_denominator);
+  return source(params.y_numerator * position, params.y_offset, params.y_denominator, params.in_height, step);
 }
 
 fn source_column(x: u32) -> Source {
   let position = min(x, params.out_width - 1u);
-  return source(params.x_numerator * position, params.x_offset, params.x_denominator, params.in_width);
+  let step = u32(params.x_numerator != params.x_denominator);
+  return source(params.x_numerator * position, params.x_offset, params.x_denominator, params.in_width, step);
 }
 
-fn source(scaled: u32, offset: i32, denominator: u32, size: u32) -> Source {
+// The next one is a step further: none along an axis that keeps its size, where a pixel reads itself and nothing special
+// beside it.
+fn source(scaled: u32, offset: i32, denominator: u32, size: u32, step: u32) -> Source {
   let numerator = u32(max(i32(scaled) + offset, 0));
   let whole = quotient(numerator, denominator);
   let index = min(whole, size - 1u);
-  return Source(index, min(index + 1u, size - 1u), f32(numerator - whole * denominator) / f32(denominator));
+  return Source(index, min(index + step, size - 1u), f32(numerator - whole * denominator) / f32(denominator));
 }
 
 // The same of four neighbouring pixels along an axis, without the next ones.
