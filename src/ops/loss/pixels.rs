@@ -121,7 +121,7 @@ impl Inputs<'_> {
         }
     }
 
-    /// Calls `push` for every band.
+    /// Calls `push` for every band; with `halves`, each is an image that is bound in two.
     pub fn each_band(
         &self,
         gpu: &Gpu,
