@@ -10,6 +10,7 @@ const FAN: u32 = 64u;
 
 @compute @workgroup_size(WORKGROUP)
 fn partials(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  params = stored_params;
   let sums = (params.partials + FAN - 1u) / FAN;
   let position = invocation(workgroup, local);
   if position < sums {
@@ -19,6 +20,7 @@ fn partials(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocati
 
 @compute @workgroup_size(WORKGROUP)
 fn finish(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  params = stored_params;
   if local != 0u {
     return;
   }

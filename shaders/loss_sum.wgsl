@@ -12,6 +12,7 @@
 
 @compute @workgroup_size(WORKGROUP)
 fn add_record(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  params = stored_params;
   if local != 0u {
     return;
   }
@@ -33,6 +34,7 @@ fn add_record(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invoca
 
 @compute @workgroup_size(WORKGROUP)
 fn scale(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  params = stored_params;
   let group = invocation(workgroup, local);
   if group >= group_count() {
     return;
@@ -48,6 +50,7 @@ fn scale(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_
 
 @compute @workgroup_size(WORKGROUP)
 fn add(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  params = stored_params;
   let group = invocation(workgroup, local);
   if group >= group_count() {
     return;

@@ -8,6 +8,7 @@ const GROUPS: u32 = 4u;
 
 @compute @workgroup_size(WORKGROUP)
 fn sigmoid(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  params = stored_params;
   let position = invocation(workgroup, local);
   let first = own_group(position, local, 0u, GROUPS);
   let step = own_group(position, local, 1u, GROUPS) - first;
@@ -29,6 +30,7 @@ fn sigmoid(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocatio
 
 @compute @workgroup_size(WORKGROUP)
 fn sigmoid_rows(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  params = stored_params;
   let group = invocation(workgroup, local);
   if group < group_count() {
     let image = image_of(workgroup);

@@ -46,6 +46,7 @@ fn exact_result(x: vec4<f32>, maximum: vec4<f32>, scale: vec4<f32>) -> vec4<f32>
 
 @compute @workgroup_size(WORKGROUP)
 fn registers(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  params = stored_params;
   let group = invocation(workgroup, local);
   if group >= group_count() {
     return;
@@ -114,6 +115,7 @@ fn registers(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocat
 
 @compute @workgroup_size(WORKGROUP)
 fn statistics(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  params = stored_params;
   let image = image_of(workgroup);
   let first_group = invocation(workgroup, local) * STRIP;
   if first_group >= group_count() {
@@ -148,6 +150,7 @@ fn write_statistics(at: u32, found: Statistics) {
 
 @compute @workgroup_size(WORKGROUP)
 fn apply(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  params = stored_params;
   let index = invocation(workgroup, local);
   let block = index / group_count();
   let group = index - block * group_count();
@@ -181,6 +184,7 @@ fn apply(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_
 // A row of `classes` neighbouring elements, `rows` of them in a plane; `groups` counts the rows of all planes.
 @compute @workgroup_size(WORKGROUP)
 fn rows(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  params = stored_params;
   let row = invocation(workgroup, local);
   if row >= group_count() {
     return;

@@ -201,6 +201,7 @@ fn next_classes(best: Best4, x: mat4x4<f32>, c: u32) -> Best4 {
 
 @compute @workgroup_size(WORKGROUP)
 fn upscale_wide(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  params = stored_params;
   let groups = params.grid.z;
   let blocks = (groups + 1u) / 2u;
   let block = invocation(workgroup, local);

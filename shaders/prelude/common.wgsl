@@ -71,8 +71,11 @@ struct Params {
   far_out_element: u32, // the same of the second tensor
 }
 
-// In storage, not uniform: a uniform that bounds a loop makes lavapipe recompile at every dispatch.
-@group(0) @binding(0) var<storage, read> params: Params;
+// In storage, not uniform: a uniform that bounds a loop makes lavapipe recompile at every dispatch. Every entry point
+// copies them first of all: outside of all branches and loops a software adapter reads a parameter once for all
+// invocations, and inside lane by lane.
+@group(0) @binding(0) var<storage, read> stored_params: Params;
+var<private> params: Params;
 
 const NOT_FINITE: u32 = 0x7f800000u; // the bits of |x| are at least these for ±Inf and NaN, above them for NaN
 const SMALLEST_NORMAL: u32 = 0x00800000u;
