@@ -85,8 +85,8 @@ fn elements(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocati
     let counted = select(vec4(0u), vec4(1u), truth.counted);
     pixels += (counted.x + counted.y) + (counted.z + counted.w);
   }
-  partials_out[image * params.partials + position] = Partial(
-    (loss.x + loss.y) + (loss.z + loss.w), f32(pixels) * f32(params.classes), pixels, first_invalid);
+  partials_out[image * params.partials + position] = packed(Partial(
+    (loss.x + loss.y) + (loss.z + loss.w), f32(pixels) * f32(params.classes), pixels, first_invalid));
 }
 
 fn losses_of(x: vec4<f32>, z: vec4<f32>, p: f32) -> vec4<f32> {

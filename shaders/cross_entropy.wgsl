@@ -87,13 +87,30 @@ fn pixels(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation
   let image = image_of(workgroup);
   if CLASSES != 0u {
     // Behind the last group it is done again, and counts for nothing: a loop without a way out is cheaper.
+    var largest = vec4(0u);
     for (var k = 0u; k < GROUPS; k++) {
       let own = own_group(position, local, k, GROUPS);
       let group = min(own, group_count() - 1u);
       let place = place_of(image, group);
-      sums = with_group(sums, image, group, place, select(0u, place.left, own == group), Statistics());
+      let left = select(0u, place.left, own == group);
+      let of_group = group_of(targets[map_at(image, group)], left);
+      let known = walk_registers(place.element, of_group.classes);
+      largest = max(largest, known.largest);
+      sums = with_losses(sums, image, group, place, left, of_group, weighted_losses(known, place.element, of_group.classes));
     }
-    partials_out[image * params.partials + position] = partial_of(sums);
+    if any(largest >= vec4(NOT_FINITE)) {
+      // All of them once more, outside of the loop that everybody walks: software adapters walk both ways of a branch.
+      sums = no_sums();
+      for (var k = 0u; k < GROUPS; k++) {
+        let group = own_group(position, local, k, GROUPS);
+        if group >= group_count() {
+          break;
+        }
+        let place = place_of(image, group);
+        sums = with_group(sums, image, group, place, exact_statistics(place.element));
+      }
+    }
+    partials_out[image * params.partials + position] = packed(partial_of(sums));
     return;
   }
   let touched = touch(image, position, GROUPS);
@@ -111,39 +128,49 @@ fn pixels(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation
     if is_special(strip) {
       for (var g = group; g < end; g++) {
         let place = place_of(image, g);
-        sums = with_group(sums, image, g, place, place.left, online_statistics(place.element));
+        sums = with_group(sums, image, g, place, online_statistics(place.element));
       }
       continue;
     }
     for (var j = 0u; j < STRIP; j++) {
       if group + j < end {
         let place = place_of(image, group + j);
-        sums = with_group(sums, image, group + j, place, place.left, Statistics(strip[j].maximum, strip[j].sum));
+        sums = with_group(sums, image, group + j, place, Statistics(strip[j].maximum, strip[j].sum));
       }
     }
   }
-  partials_out[image * params.partials + position] = partial_of(sums);
+  partials_out[image * params.partials + position] = packed(partial_of(sums));
 }
 
-// With one more group, of which `left` pixels count; its losses are written where they are wanted.
-fn with_group(sums: Sums, image: u32, group: u32, place: Place, left: u32, found: Statistics) -> Sums {
-  let at = map_at(image, group);
-  let of_group = group_of(targets[at], left);
-  let group_loss = losses_of(place.element, found, of_group.classes);
+// With one more group, of whose logits the statistics are known.
+fn with_group(sums: Sums, image: u32, group: u32, place: Place, found: Statistics) -> Sums {
+  let of_group = group_of(targets[map_at(image, group)], place.left);
+  let classes = of_group.classes;
+  let known = Known(found, chosen_of(place.element, classes), vec4(0u));
+  return with_losses(sums, image, group, place, place.left, of_group, weighted_losses(known, place.element, classes));
+}
+
+// With the losses of one more group, of which `left` pixels count; they are written where they are wanted.
+fn with_losses(
+  sums: Sums, image: u32, group: u32, place: Place, left: u32, of_group: Group, group_loss: vec4<f32>,
+) -> Sums {
   if PER_PIXEL {
     if left > 0u {
-      losses[at] = select(select(vec4(0.0), group_loss, of_group.counted), vec4(params.nan), of_group.invalid);
+      let loss = select(select(vec4(0.0), group_loss, of_group.counted), vec4(params.nan), of_group.invalid);
+      losses[map_at(image, group)] = loss;
     }
   }
   return added(sums, of_group, group_loss, image, place.pixel);
 }
 
-// The losses of a group, of whose logits the statistics are known where there are many classes; a class out of range has
-// some loss that the caller leaves out.
-fn losses_of(first: u32, found: Statistics, classes: vec4<u32>) -> vec4<f32> {
-  if CLASSES == 0u {
-    return weighted_losses(found, chosen_of(first, classes), first, classes);
-  }
+// What is known of the logits of a group: enough for its losses.
+struct Known {
+  found: Statistics,
+  chosen: vec4<f32>,  // the logits of the target classes
+  largest: vec4<u32>, // bits of the largest |x|
+}
+
+fn walk_registers(first: u32, classes: vec4<u32>) -> Known {
   let stride = plane_stride();
   var x: array<vec4<f32>, REGISTERS>;
   var maximum = load(first);
@@ -172,13 +199,7 @@ fn losses_of(first: u32, found: Statistics, classes: vec4<u32>) -> vec4<f32> {
     chosen = select(chosen, x[c], classes == vec4(c));
     sum += exp(x[c] - maximum);
   }
-  let special = largest >= vec4(NOT_FINITE);
-  if any(special) {
-    let exact = exact_statistics(first);
-    maximum = select(maximum, exact.maximum, special);
-    sum = select(sum, exact.sum, special);
-  }
-  return weighted_losses(Statistics(maximum, sum), chosen, first, classes);
+  return Known(Statistics(maximum, sum), chosen, largest);
 }
 
 // The logits of the target classes.
@@ -189,10 +210,11 @@ fn chosen_of(first: u32, classes: vec4<u32>) -> vec4<f32> {
   return vec4(load_one_of(c.x, at.x), load_one_of(c.y, at.y), load_one_of(c.z, at.z), load_one_of(c.w, at.w));
 }
 
-// The losses, with what is known of all logits and with those of the target classes.
-fn weighted_losses(found: Statistics, chosen: vec4<f32>, first: u32, classes: vec4<u32>) -> vec4<f32> {
+// The losses; a class out of range has some loss that the caller leaves out.
+fn weighted_losses(known: Known, first: u32, classes: vec4<u32>) -> vec4<f32> {
+  let found = known.found;
   let log_sum = log(found.sum);
-  var loss = (found.maximum - chosen) + log_sum;
+  var loss = (found.maximum - known.chosen) + log_sum;
   if CLASS_WEIGHTS {
     loss *= weights_of(classes);
   }

@@ -16,7 +16,7 @@
 // targets and losses: [N, map_groups] of four, partial sums: [N, partials], total: [1]
 
 @group(0) @binding(3) var<storage, read> targets: array<Labels>;
-@group(0) @binding(7) var<storage, read> total_in: array<Partial>;
+@group(0) @binding(7) var<storage, read> total_in: array<vec4<u32>>;
 
 // q^γ
 fn modulated(q: vec4<f32>) -> vec4<f32> {
@@ -30,7 +30,7 @@ fn share() -> f32 {
   if params.reduction == 0u {
     return 1.0;
   }
-  let weight = total_in[0].weight;
+  let weight = unpacked(total_in[0]).weight;
   return select(1.0 / weight, params.nan, weight == 0.0);
 }
 
@@ -113,12 +113,12 @@ fn pixels(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation
     }
   }
   let counted = (valid.x + valid.y) + (valid.z + valid.w);
-  partials_out[image * params.partials + position] = Partial(
+  partials_out[image * params.partials + position] = packed(Partial(
     (loss.x + loss.y) + (loss.z + loss.w),
     f32(counted),
     counted,
     min(min(first_invalid.x, first_invalid.y), min(first_invalid.z, first_invalid.w)),
-  );
+  ));
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -209,7 +209,7 @@ fn elements(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocati
     pixels += min(place.left, 4u);
   }
   partials_out[image * params.partials + position] =
-    Partial((loss.x + loss.y) + (loss.z + loss.w), f32(pixels) * f32(params.classes), pixels, NONE);
+    packed(Partial((loss.x + loss.y) + (loss.z + loss.w), f32(pixels) * f32(params.classes), pixels, NONE));
 }
 
 @compute @workgroup_size(WORKGROUP)

@@ -17,19 +17,19 @@ fn add_record(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invoca
     return;
   }
   let i = params.chosen_class;
-  var sum = partials_out[0];
+  var sum = unpacked(partials_out[0]);
   if i == 0u {
     values[0] = sum.loss;
     sum.loss *= params.weight;
     sum.weight = params.weight;
   } else {
-    let term = total[0];
+    let term = unpacked(total[0]);
     values[i] = term.loss;
     sum.loss += params.weight * term.loss;
     sum.weight += params.weight;
     sum.first_invalid = min(sum.first_invalid, term.first_invalid);
   }
-  partials_out[0] = sum;
+  partials_out[0] = packed(sum);
 }
 
 @compute @workgroup_size(WORKGROUP)

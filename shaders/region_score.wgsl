@@ -73,7 +73,7 @@ fn score(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_
     loss = params.nan;
     by = vec2(params.nan);
   }
-  partials_out[region] = Partial(loss, 1.0, valid, total.first_invalid);
+  partials_out[region] = packed(Partial(loss, 1.0, valid, total.first_invalid));
   for (var c = 0u; c < params.region_classes; c++) {
     coefficients_out[first + c] = by;
   }

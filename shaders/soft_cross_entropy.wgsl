@@ -42,7 +42,7 @@ fn soft_pixels(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invoc
     }
   }
   partials_out[image * params.partials + position] =
-    Partial((loss.x + loss.y) + (loss.z + loss.w), f32(pixels), pixels, NONE);
+    packed(Partial((loss.x + loss.y) + (loss.z + loss.w), f32(pixels), pixels, NONE));
 }
 
 fn smoothed(targets: vec4<f32>) -> vec4<f32> {

@@ -185,7 +185,7 @@ fn add_row(tally: Tally, image: u32, row: u32, column: u32, walk: Walk, weights:
 }
 
 fn finish(tally: Tally, image: u32, position: u32) {
-  partials_out[image * params.partials + position] = partial_of(tally.sums);
+  partials_out[image * params.partials + position] = packed(partial_of(tally.sums));
   if COUNTS {
     add_run(record_of(image), tally.run);
   }

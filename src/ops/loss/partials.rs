@@ -21,7 +21,7 @@ pub(crate) static PARTIALS: Kernel = Kernel {
     specialisations: |_| vec![REDUCTION],
 };
 
-/// From the last partial sums to the record.
+/// From the last partial sums to the record, by a single workgroup.
 pub(crate) static FINISH: Kernel = Kernel {
     name: "loss finish",
     source: SOURCE,
@@ -39,6 +39,9 @@ const GROUPS: u32 = 4;
 
 /// Partial sums that an invocation of [`PARTIALS`] adds, `FAN` in `shaders/loss.wgsl`.
 pub(crate) const FAN: u32 = 64;
+
+/// Partial sums that [`FINISH`] adds at the most: a workgroup takes them in turns, and every device can bind them.
+const FINISHED: u32 = FAN * 16;
 
 /// Bytes of a [`LossRecord`], and of a partial sum.
 pub(crate) const RECORD: u64 = size_of::<LossRecord>() as u64;
@@ -109,7 +112,7 @@ impl PartialSums {
         let params = Params { reduction: u32::from(reduction == Reduction::Mean), ..Params::new(logits) };
         let mut count = self.count();
         let mut sums = self.buffer;
-        while count > FAN {
+        while count > FINISHED {
             let fewer = count.div_ceil(FAN);
             let added = scratch(gpu, "partial sums", u64::from(fewer) * RECORD)?;
             push_partials(gpu, dispatch, params, (&sums, count), &added)?;
