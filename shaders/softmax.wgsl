@@ -181,7 +181,8 @@ fn apply(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_
   }
 }
 
-// A row of `classes` neighbouring elements, `rows` of them in a plane; `groups` counts the rows of all planes.
+// A row of `classes` neighbouring elements, `rows` of them in a plane; `groups` counts the rows of all planes. It is walked
+// sixteen elements at a time, as long as there are so many, and then four at a time.
 @compute @workgroup_size(WORKGROUP)
 fn rows(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   params = stored_params;
@@ -189,48 +190,75 @@ fn rows(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   if row >= group_count() {
     return;
   }
-  let plane = row / params.rows;
+  let plane = quotient(row, params.rows);
   let in_plane = row - plane * params.rows;
   let first = params.place.w + plane * plane_stride() + in_plane * params.place.y;
   let out = params.out_place.w + plane * out_plane_stride() + in_plane * params.out_place.y;
   let count = params.classes;
 
-  // The state of four runs of elements, each every fourth one; lanes behind the end of the row repeat its first element
-  // and add nothing.
-  var maximum = vec4(load_one(first));
-  var largest = magnitude(maximum);
+  // `sum` is rescaled whenever the maximum moves.
+  var maximum = load_one(first);
   var sum = vec4(0.0);
-  for (var i = 0u; i < count; i += 4u) {
+  var largest = vec4(0u);
+  var i = 0u;
+  for (; i + 16u <= count; i += 16u) {
+    let x0 = load(first + i);
+    let x1 = load(first + i + 4u);
+    let x2 = load(first + i + 8u);
+    let x3 = load(first + i + 12u);
+    let m = max(maximum, largest_lane(max(max(x0, x1), max(x2, x3))));
+    sum = sum * exp(maximum - m) + (exp(x0 - m) + exp(x1 - m)) + (exp(x2 - m) + exp(x3 - m));
+    maximum = m;
+    largest = max(largest, max(max(magnitude(x0), magnitude(x1)), max(magnitude(x2), magnitude(x3))));
+  }
+  for (; i < count; i += 4u) {
+    // Lanes behind the end of the row repeat the maximum and add nothing.
     let inside = vec4(i, i + 1u, i + 2u, i + 3u) < vec4(count);
-    let x = select(vec4(load_one(first)), load(first + i), inside);
-    let m = max(maximum, x);
+    let x = select(vec4(maximum), load(first + i), inside);
+    let m = max(maximum, largest_lane(x));
     sum = sum * exp(maximum - m) + select(vec4(0.0), exp(x - m), inside);
     maximum = m;
     largest = max(largest, magnitude(x));
   }
-  var top = max(max(maximum.x, maximum.y), max(maximum.z, maximum.w));
-  let parts = sum * exp(maximum - top);
-  var total = (parts.x + parts.y) + (parts.z + parts.w);
-  let special = any(largest >= vec4(NOT_FINITE));
-  if special {
-    top = load_one(first);
-    for (var i = 1u; i < count; i++) {
-      let x = load_one(first + i);
-      top = select(top, x, order(x) > order(top));
-    }
-    total = 0.0;
-    for (var i = 0u; i < count; i++) {
-      let x = load_one(first + i);
-      total += select(exp(x - top), 0.0, (bitcast<u32>(x) & 0x7fffffffu) >= NOT_FINITE);
-    }
+  if any(largest >= vec4(NOT_FINITE)) {
+    write_exact_row(first, out);
+    return;
   }
-  let scale = scale_of(vec4(total));
-  for (var i = 0u; i < count; i += 4u) {
-    let x = load(first + i);
-    var y = result(x, vec4(top), scale);
-    if special {
-      y = exact_result(x, vec4(top), scale);
-    }
-    store(out + i, y, count - i);
+  let top = vec4(maximum);
+  let scale = scale_of(vec4((sum.x + sum.y) + (sum.z + sum.w)));
+  i = 0u;
+  for (; i + 16u <= count; i += 16u) {
+    let x0 = load(first + i);
+    let x1 = load(first + i + 4u);
+    let x2 = load(first + i + 8u);
+    let x3 = load(first + i + 12u);
+    store(out + i, result(x0, top, scale), 4u);
+    store(out + i + 4u, result(x1, top, scale), 4u);
+    store(out + i + 8u, result(x2, top, scale), 4u);
+    store(out + i + 12u, result(x3, top, scale), 4u);
+  }
+  for (; i < count; i += 4u) {
+    store(out + i, result(load(first + i), top, scale), count - i);
+  }
+}
+
+fn largest_lane(x: vec4<f32>) -> f32 {
+  return max(max(x.x, x.y), max(x.z, x.w));
+}
+
+fn write_exact_row(first: u32, out: u32) {
+  var top = load_one(first);
+  for (var i = 1u; i < params.classes; i++) {
+    let x = load_one(first + i);
+    top = select(top, x, order(x) > order(top));
+  }
+  var sum = 0.0;
+  for (var i = 0u; i < params.classes; i++) {
+    let x = load_one(first + i);
+    sum += select(exp(x - top), 0.0, (bitcast<u32>(x) & 0x7fffffffu) >= NOT_FINITE);
+  }
+  let scale = scale_of(vec4(sum));
+  for (var i = 0u; i < params.classes; i += 4u) {
+    store(out + i, exact_result(load(first + i), vec4(top), scale), params.classes - i);
   }
 }
