@@ -15,7 +15,8 @@ const OWN: u32 = 1u + u32(ADJACENT && CLASSES == 0u) * (3u + 4u * u32(!SCORES));
 @compute @workgroup_size(WORKGROUP)
 fn argmax(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   params = stored_params;
-  let first_group = invocation(workgroup, local) * OWN;
+  let position = invocation(workgroup, local);
+  var first_group = position * OWN;
   if first_group >= group_count() {
     return;
   }
@@ -24,6 +25,7 @@ fn argmax(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation
     write_best(map_at(image, first_group), best_of(place_of(image, first_group).element));
     return;
   }
+  first_group += touch(image, position, OWN);
   var firsts: array<u32, OWN>;
   var best: array<Best, OWN>;
   var largest = vec4(0u);

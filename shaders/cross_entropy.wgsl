@@ -96,8 +96,9 @@ fn pixels(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation
     partials_out[image * params.partials + position] = partial_of(sums);
     return;
   }
+  let touched = touch(image, position, GROUPS);
   for (var k = 0u; k < GROUPS; k += STRIP) {
-    let group = own_group(position, local, k, GROUPS);
+    let group = own_group(position, local, k, GROUPS) + touched;
     if group >= group_count() {
       break;
     }

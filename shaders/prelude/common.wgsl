@@ -69,6 +69,7 @@ struct Params {
   near_classes: u32,   // planes that are bound before the far ones, where an image has two bindings
   far_element: u32,    // the element that the far binding starts with
   far_out_element: u32, // the same of the second tensor
+  zero: u32,           // 0, which no compiler knows
 }
 
 // In storage, not uniform: a uniform that bounds a loop makes lavapipe recompile at every dispatch. Every entry point

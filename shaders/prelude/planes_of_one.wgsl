@@ -16,6 +16,10 @@ fn load_class(c: u32, element: u32) -> vec4<f32> {
   return load(element);
 }
 
+fn far_load_one(element: u32) -> f32 {
+  return load_one(element);
+}
+
 fn load_one_of(c: u32, element: u32) -> f32 {
   return load_one(element);
 }

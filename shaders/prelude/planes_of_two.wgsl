@@ -13,6 +13,10 @@ fn far_load(element: u32) -> vec4<f32> {
   return far_half_load(element - params.far_element);
 }
 
+fn far_load_one(element: u32) -> f32 {
+  return far_half_load_one(element - params.far_element);
+}
+
 fn far_store(element: u32, value: vec4<f32>, pixels: u32) {
   far_half_store(element - params.far_out_element, value, pixels);
 }
@@ -29,7 +33,7 @@ fn load_one_of(c: u32, element: u32) -> f32 {
   if c < near_classes() {
     return load_one(element);
   }
-  return far_half_load_one(element - params.far_element);
+  return far_load_one(element);
 }
 
 fn store_class(c: u32, element: u32, value: vec4<f32>, pixels: u32) {

@@ -75,7 +75,8 @@ pub(crate) struct Params {
     pub near_classes: u32,
     pub far_element: u32,
     pub far_out_element: u32,
-    pub unused: [u32; 3],
+    pub zero: u32,
+    pub unused: [u32; 2],
 }
 
 impl Params {

@@ -82,10 +82,10 @@ impl Access {
     }
 
     /// The one for kernels that walk through the classes of several neighbouring groups together, and of each again where
-    /// a logit is special: 33 times at the most. With very many classes they own single groups, for llvmpipe ends loops
+    /// a logit is special: 35 times at the most. With very many classes they own single groups, for llvmpipe ends loops
     /// early ([`Gpu::loop_iterations`]).
     pub(crate) fn for_classes(self, classes: u32) -> Self {
-        const MOST: u32 = 65_535 / 33;
+        const MOST: u32 = 65_535 / 35;
         if self.is_adjacent() && classes > MOST { Self::Vec4 } else { self }
     }
 
@@ -279,10 +279,12 @@ impl Specialisation {
         let Scores { confidence, margin, entropy } = self.scores;
         let adjacent = self.access.is_adjacent();
         let activation = self.activation as u32;
+        let element_bytes = self.element_type.size();
         format!(
             "const WORKGROUP: u32 = {WORKGROUP}u;\n\
              const CLASSES: u32 = {classes}u;\n\
              const ADJACENT: bool = {adjacent};\n\
+             const ELEMENT_BYTES: u32 = {element_bytes}u;\n\
              const CONFIDENCE: bool = {confidence};\n\
              const MARGIN: bool = {margin};\n\
              const ENTROPY: bool = {entropy};\n\
@@ -321,8 +323,8 @@ impl Specialisation {
             let value = rest.rsplit(' ').next().unwrap_or_default();
             match value.trim_end_matches([';', 'u']) {
                 "false" | "0" => {}
-                // Follows from the access.
-                _ if name == "adjacent" => {}
+                // These follow from the access and the element type.
+                _ if name == "adjacent" || name == "element bytes" => {}
                 "true" => words.push(name),
                 _ if name == "activation" => words.push(format!("{:?}", self.activation).to_lowercase()),
                 number if name == "top k" => words.push(format!("top {number}")),
@@ -340,6 +342,7 @@ impl Specialisation {
         let best = include_str!("../../shaders/prelude/best.wgsl");
         let activation = include_str!("../../shaders/prelude/activation.wgsl");
         let resize = include_str!("../../shaders/prelude/resize.wgsl");
+        let touch = include_str!("../../shaders/prelude/touch.wgsl");
         let (load, store) = (self.access.load_source(self.element_type), self.access.store_source());
         let planes = match self.halves {
             false => include_str!("../../shaders/prelude/planes_of_one.wgsl").to_owned(),
@@ -350,7 +353,7 @@ impl Specialisation {
         };
         let (targets, labels) = (self.access.load_targets_source(), self.labels.source());
         let target_labels = self.target_labels.target_source();
-        let shared = [targets, labels, target_labels, statistics, activation, best, resize].concat();
+        let shared = [targets, labels, target_labels, touch, statistics, activation, best, resize].concat();
         [&constants, common, load, store, &planes, &shared, kernel.source].concat()
     }
 }

@@ -191,6 +191,7 @@ fn params_lie_where_the_shaders_look() {
         near_classes,
         far_element,
         far_out_element,
+        zero,
     ];
     // A vector is as many fields, one after another.
     for ((name, [first, last]), size) in vectors.into_iter().zip([4, 4, 4, 2, 2]) {

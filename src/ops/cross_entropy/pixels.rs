@@ -17,7 +17,7 @@ pub(crate) static PIXELS: Kernel = Kernel {
     ),
     entry: "pixels",
     // For each of GROUPS groups: a fifth for the statistics, and where a logit is special once more and two; one to smooth.
-    class_walks: 14,
+    class_walks: 15,
     bindings: &[
         binding::LOGITS,
         binding::FAR_LOGITS,
