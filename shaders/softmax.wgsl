@@ -8,8 +8,8 @@
 //
 // `registers`, for up to 24 classes, a constant: an invocation holds all logits of its group, reads them once and writes
 // them once. `statistics` and `apply`, for more: the first finds maximum and scale (1 / Σ, or log Σ) of every pixel, the
-// second reads the logits again and writes the results, an invocation CLASS_BLOCK planes of one group, so that few
-// streams are written at a time. `rows`: an invocation owns a row, whose elements are neighbours, and walks it twice.
+// second reads the logits again and writes the results, an invocation CLASS_BLOCK planes of a group or of a few neighbours,
+// so that few streams are written at a time. `rows`: an invocation owns a row, whose elements are neighbours, and walks it twice.
 //
 // As in PyTorch a pixel with a NaN, a +Inf or nothing but −Inf is NaN in every class, and −Inf beside a finite logit
 // has the probability 0.
@@ -21,6 +21,8 @@ const REGISTERS: u32 = max(CLASSES, 1u);
 // memory. Where an image is bound in halves, the second loop has the far one.
 const HALF: u32 = (REGISTERS + 1u) / 2u;
 const CLASS_BLOCK: u32 = 8u;
+// Neighbouring groups that an invocation of `apply` owns.
+const APPLY_GROUPS: u32 = 1u + 3u * u32(ADJACENT);
 
 fn scale_of(sum: vec4<f32>) -> vec4<f32> {
   if LOG {
@@ -110,6 +112,10 @@ fn registers(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocat
   }
 }
 
+// Elements between planes from which on a walk through them is worth fetching ahead; of what is normalised along its
+// height, the planes are rows, and near.
+const FAR_PLANES: u32 = 8192u;
+
 @group(0) @binding(3) var<storage, read_write> maximum_out: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> scale_out: array<vec4<f32>>;
 
@@ -117,9 +123,13 @@ fn registers(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocat
 fn statistics(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   params = stored_params;
   let image = image_of(workgroup);
-  let first_group = invocation(workgroup, local) * STRIP;
+  let position = invocation(workgroup, local);
+  var first_group = position * STRIP;
   if first_group >= group_count() {
     return;
+  }
+  if plane_stride() >= FAR_PLANES {
+    first_group += touch(image, position, STRIP);
   }
   let end = min(first_group + STRIP, group_count());
   var firsts: array<u32, STRIP>;
@@ -151,33 +161,63 @@ fn write_statistics(at: u32, found: Statistics) {
 @compute @workgroup_size(WORKGROUP)
 fn apply(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   params = stored_params;
-  let index = invocation(workgroup, local);
-  let block = index / group_count();
-  let group = index - block * group_count();
+  let position = invocation(workgroup, local);
+  let strips = (group_count() + APPLY_GROUPS - 1u) / APPLY_GROUPS;
+  let block = quotient(position, strips);
   let first_class = block * CLASS_BLOCK;
   if first_class >= params.classes {
     return;
   }
+  let end = min(first_class + CLASS_BLOCK, params.classes);
+  let first_group = (position - block * strips) * APPLY_GROUPS;
   let image = image_of(workgroup);
+  var places: array<Place, APPLY_GROUPS>;
+  var outs: array<u32, APPLY_GROUPS>;
+  var maximum: array<vec4<f32>, APPLY_GROUPS>;
+  var scale: array<vec4<f32>, APPLY_GROUPS>;
+  var largest = vec4(0u);
+  for (var k = 0u; k < APPLY_GROUPS; k++) {
+    // Behind the last group it comes again.
+    let group = min(first_group + k, group_count() - 1u);
+    places[k] = place_of(image, group);
+    outs[k] = out_place(image, group) + first_class * out_plane_stride();
+    let at = map_at(image, group);
+    maximum[k] = maximum_in[at];
+    scale[k] = scale_in[at];
+    largest = max(largest, magnitude(maximum[k]));
+  }
+  var ahead = first_class * plane_stride();
+  var out_ahead = 0u;
+  for (var c = first_class; c < end; c++) {
+    var x: array<vec4<f32>, APPLY_GROUPS>;
+    for (var k = 0u; k < APPLY_GROUPS; k++) {
+      x[k] = load(places[k].element + ahead);
+      largest = max(largest, magnitude(x[k]));
+    }
+    for (var k = 0u; k < APPLY_GROUPS; k++) {
+      store(outs[k] + out_ahead, result(x[k], maximum[k], scale[k]), places[k].left);
+    }
+    ahead += plane_stride();
+    out_ahead += out_plane_stride();
+  }
+  if any(largest >= vec4(NOT_FINITE)) {
+    for (var group = first_group; group < min(first_group + APPLY_GROUPS, group_count()); group++) {
+      write_exact_planes(image, group, first_class, end);
+    }
+  }
+}
+
+fn write_exact_planes(image: u32, group: u32, first_class: u32, end: u32) {
   let at = map_at(image, group);
   let maximum = maximum_in[at];
   let scale = scale_in[at];
-  let undefined = any(magnitude(maximum) >= vec4(NOT_FINITE));
   let place = place_of(image, group);
-  let stride = plane_stride();
-  let end = min(first_class + CLASS_BLOCK, params.classes);
-  let out_stride = out_plane_stride();
-  var element = place.element + first_class * stride;
-  var out = out_place(image, group) + first_class * out_stride;
+  var element = place.element + first_class * plane_stride();
+  var out = out_place(image, group) + first_class * out_plane_stride();
   for (var c = first_class; c < end; c++) {
-    let x = load(element);
-    var y = result(x, maximum, scale);
-    if undefined || any(magnitude(x) >= vec4(NOT_FINITE)) {
-      y = exact_result(x, maximum, scale);
-    }
-    store(out, y, place.left);
-    element += stride;
-    out += out_stride;
+    store(out, exact_result(load(element), maximum, scale), place.left);
+    element += plane_stride();
+    out += out_plane_stride();
   }
 }
 
