@@ -9,7 +9,8 @@
 // `registers`, for up to 24 classes, a constant: an invocation holds all logits of its group, reads them once and writes
 // them once. `statistics` and `apply`, for more: the first finds maximum and scale (1 / Σ, or log Σ) of every pixel, the
 // second reads the logits again and writes the results, an invocation CLASS_BLOCK planes of a group or of a few neighbours,
-// so that few streams are written at a time. `rows`: an invocation owns a row, whose elements are neighbours, and walks it twice.
+// so that few streams are written at a time. `rows`: an invocation owns a row, whose elements are neighbours, and walks it
+// twice.
 //
 // As in PyTorch a pixel with a NaN, a +Inf or nothing but −Inf is NaN in every class, and −Inf beside a finite logit
 // has the probability 0.
@@ -76,38 +77,29 @@ fn registers(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocat
     maximum = max(maximum, x[c]);
     largest = max(largest, magnitude(x[c]));
   }
-  element = first;
-  if any(largest >= vec4(NOT_FINITE)) {
-    let exact = exact_statistics(first);
-    let scale = scale_of(exact.sum);
-    for (var c = 0u; c < params.classes; c++) {
-      store_class(c, out, exact_result(load_class(c, element), exact.maximum, scale), pixels);
-      element += stride;
-      out += out_plane_stride();
-    }
-    return;
-  }
+  // A NaN in x, or a maximum of ±Inf. Where −Inf is beside finite logits, the exponential of −200 is as good: it is 0.
+  let undefined = (largest > vec4(NOT_FINITE)) | (magnitude(maximum) >= vec4(NOT_FINITE));
   var sum = vec4(0.0);
   for (var c = 0u; c < HALF; c++) {
     x[c] -= maximum;
-    let e = exp(x[c]);
+    let e = exp(max(x[c], vec4(-200.0)));
     sum += e;
     x[c] = select(e, x[c], LOG);
   }
   for (var c = HALF; c < REGISTERS; c++) {
     x[c] -= maximum;
-    let e = exp(x[c]);
+    let e = exp(max(x[c], vec4(-200.0)));
     sum += e;
     x[c] = select(e, x[c], LOG);
   }
   let scale = scale_of(sum);
   let out_stride = out_plane_stride();
   for (var c = 0u; c < HALF; c++) {
-    store(out, select(x[c] * scale, x[c] - scale, LOG), pixels);
+    store(out, select(select(x[c] * scale, x[c] - scale, LOG), vec4(params.nan), undefined), pixels);
     out += out_stride;
   }
   for (var c = HALF; c < REGISTERS; c++) {
-    far_store(out, select(x[c] * scale, x[c] - scale, LOG), pixels);
+    far_store(out, select(select(x[c] * scale, x[c] - scale, LOG), vec4(params.nan), undefined), pixels);
     out += out_stride;
   }
 }
