@@ -1,6 +1,7 @@
 // Sigmoid of every element, whose elements that follow one another count as pixels of one class.
 //
-// `sigmoid`, where all elements of an image follow one another: an invocation owns GROUPS groups. `sigmoid_rows`, where rows are apart: an invocation owns one.
+// `sigmoid`, where all elements of an image follow one another: an invocation owns GROUPS groups. `sigmoid_rows`, where
+// rows are apart: an invocation owns one.
 //
 // logits, output: [N, elements], or [N, rows, row_pixels] with strides
 
@@ -11,20 +12,21 @@ fn sigmoid(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocatio
   params = stored_params;
   let position = invocation(workgroup, local);
   let first = own_group(position, local, 0u, GROUPS);
-  let step = own_group(position, local, 1u, GROUPS) - first;
+  if first >= group_count() {
+    return;
+  }
   let image = image_of(workgroup);
-  let groups = group_count();
-  // Addresses are read before the first store: a store may change any storage buffer, as far as a driver knows.
-  var element = element_at(params.place, image, 0u, first * 4u);
-  var out = element_at(params.out_place, image, 0u, first * 4u);
-  var left = params.row_pixels - first * 4u;
+  // All is read before the first store: a store may change any storage buffer, as far as a driver knows. Behind the last
+  // group it comes again, for a branch would cost more than that.
+  var groups: array<u32, GROUPS>;
+  var x: array<vec4<f32>, GROUPS>;
   for (var k = 0u; k < GROUPS; k++) {
-    if first + k * step < groups {
-      store(out, sigmoid_of(load(element)), left);
-    }
-    element += 4u * step;
-    out += 4u * step;
-    left -= 4u * step;
+    groups[k] = min(own_group(position, local, k, GROUPS), group_count() - 1u);
+    x[k] = load(element_at(params.place, image, 0u, groups[k] * 4u));
+  }
+  for (var k = 0u; k < GROUPS; k++) {
+    let pixel = groups[k] * 4u;
+    store(element_at(params.out_place, image, 0u, pixel), sigmoid_of(x[k]), params.row_pixels - pixel);
   }
 }
 

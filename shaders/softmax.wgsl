@@ -8,8 +8,9 @@
 //
 // `registers`, for up to 24 classes, a constant: an invocation holds all logits of its group, reads them once and writes
 // them once. `statistics` and `apply`, for more: the first finds maximum and scale (1 / Σ, or log Σ) of every pixel, the
-// second reads the logits again and writes the results, an invocation CLASS_BLOCK planes of one group, so that few
-// streams are written at a time. `rows`: an invocation owns a row, whose elements are neighbours, and walks it twice.
+// second reads the logits again and writes the results, an invocation CLASS_BLOCK planes of a group or of a few neighbours,
+// so that few streams are written at a time. `rows`: an invocation owns a row, whose elements are neighbours, and walks it
+// twice.
 //
 // As in PyTorch a pixel with a NaN, a +Inf or nothing but −Inf is NaN in every class, and −Inf beside a finite logit
 // has the probability 0.
@@ -21,6 +22,8 @@ const REGISTERS: u32 = max(CLASSES, 1u);
 // memory. Where an image is bound in halves, the second loop has the far one.
 const HALF: u32 = (REGISTERS + 1u) / 2u;
 const CLASS_BLOCK: u32 = 8u;
+// Neighbouring groups that an invocation of `apply` owns.
+const APPLY_GROUPS: u32 = 1u + 3u * u32(ADJACENT);
 
 fn scale_of(sum: vec4<f32>) -> vec4<f32> {
   if LOG {
@@ -74,41 +77,36 @@ fn registers(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocat
     maximum = max(maximum, x[c]);
     largest = max(largest, magnitude(x[c]));
   }
-  element = first;
-  if any(largest >= vec4(NOT_FINITE)) {
-    let exact = exact_statistics(first);
-    let scale = scale_of(exact.sum);
-    for (var c = 0u; c < params.classes; c++) {
-      store_class(c, out, exact_result(load_class(c, element), exact.maximum, scale), pixels);
-      element += stride;
-      out += out_plane_stride();
-    }
-    return;
-  }
+  // A NaN in x, or a maximum of ±Inf. Where −Inf is beside finite logits, the exponential of −200 is as good: it is 0.
+  let undefined = (largest > vec4(NOT_FINITE)) | (magnitude(maximum) >= vec4(NOT_FINITE));
   var sum = vec4(0.0);
   for (var c = 0u; c < HALF; c++) {
     x[c] -= maximum;
-    let e = exp(x[c]);
+    let e = exp(max(x[c], vec4(-200.0)));
     sum += e;
     x[c] = select(e, x[c], LOG);
   }
   for (var c = HALF; c < REGISTERS; c++) {
     x[c] -= maximum;
-    let e = exp(x[c]);
+    let e = exp(max(x[c], vec4(-200.0)));
     sum += e;
     x[c] = select(e, x[c], LOG);
   }
   let scale = scale_of(sum);
   let out_stride = out_plane_stride();
   for (var c = 0u; c < HALF; c++) {
-    store(out, select(x[c] * scale, x[c] - scale, LOG), pixels);
+    store(out, select(select(x[c] * scale, x[c] - scale, LOG), vec4(params.nan), undefined), pixels);
     out += out_stride;
   }
   for (var c = HALF; c < REGISTERS; c++) {
-    far_store(out, select(x[c] * scale, x[c] - scale, LOG), pixels);
+    far_store(out, select(select(x[c] * scale, x[c] - scale, LOG), vec4(params.nan), undefined), pixels);
     out += out_stride;
   }
 }
+
+// Elements between planes from which on a walk through them is worth fetching ahead; of what is normalised along its
+// height, the planes are rows, and near.
+const FAR_PLANES: u32 = 8192u;
 
 @group(0) @binding(3) var<storage, read_write> maximum_out: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> scale_out: array<vec4<f32>>;
@@ -117,9 +115,13 @@ fn registers(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocat
 fn statistics(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   params = stored_params;
   let image = image_of(workgroup);
-  let first_group = invocation(workgroup, local) * STRIP;
+  let position = invocation(workgroup, local);
+  var first_group = position * STRIP;
   if first_group >= group_count() {
     return;
+  }
+  if plane_stride() >= FAR_PLANES {
+    first_group += touch(image, position, STRIP);
   }
   let end = min(first_group + STRIP, group_count());
   var firsts: array<u32, STRIP>;
@@ -151,37 +153,68 @@ fn write_statistics(at: u32, found: Statistics) {
 @compute @workgroup_size(WORKGROUP)
 fn apply(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   params = stored_params;
-  let index = invocation(workgroup, local);
-  let block = index / group_count();
-  let group = index - block * group_count();
+  let position = invocation(workgroup, local);
+  let strips = (group_count() + APPLY_GROUPS - 1u) / APPLY_GROUPS;
+  let block = quotient(position, strips);
   let first_class = block * CLASS_BLOCK;
   if first_class >= params.classes {
     return;
   }
-  let image = image_of(workgroup);
-  let at = map_at(image, group);
-  let maximum = maximum_in[at];
-  let scale = scale_in[at];
-  let undefined = any(magnitude(maximum) >= vec4(NOT_FINITE));
-  let place = place_of(image, group);
-  let stride = plane_stride();
   let end = min(first_class + CLASS_BLOCK, params.classes);
-  let out_stride = out_plane_stride();
-  var element = place.element + first_class * stride;
-  var out = out_place(image, group) + first_class * out_stride;
+  let first_group = (position - block * strips) * APPLY_GROUPS;
+  let image = image_of(workgroup);
+  var places: array<Place, APPLY_GROUPS>;
+  var outs: array<u32, APPLY_GROUPS>;
+  var maximum: array<vec4<f32>, APPLY_GROUPS>;
+  var scale: array<vec4<f32>, APPLY_GROUPS>;
+  var largest = vec4(0u);
+  for (var k = 0u; k < APPLY_GROUPS; k++) {
+    // Behind the last group it comes again.
+    let group = min(first_group + k, group_count() - 1u);
+    places[k] = place_of(image, group);
+    outs[k] = out_place(image, group) + first_class * out_plane_stride();
+    let at = map_at(image, group);
+    maximum[k] = maximum_in[at];
+    scale[k] = scale_in[at];
+    largest = max(largest, magnitude(maximum[k]));
+  }
+  var ahead = first_class * plane_stride();
+  var out_ahead = 0u;
   for (var c = first_class; c < end; c++) {
-    let x = load(element);
-    var y = result(x, maximum, scale);
-    if undefined || any(magnitude(x) >= vec4(NOT_FINITE)) {
-      y = exact_result(x, maximum, scale);
+    var x: array<vec4<f32>, APPLY_GROUPS>;
+    for (var k = 0u; k < APPLY_GROUPS; k++) {
+      x[k] = load(places[k].element + ahead);
+      largest = max(largest, magnitude(x[k]));
     }
-    store(out, y, place.left);
-    element += stride;
-    out += out_stride;
+    for (var k = 0u; k < APPLY_GROUPS; k++) {
+      store(outs[k] + out_ahead, result(x[k], maximum[k], scale[k]), places[k].left);
+    }
+    ahead += plane_stride();
+    out_ahead += out_plane_stride();
+  }
+  if any(largest >= vec4(NOT_FINITE)) {
+    for (var group = first_group; group < min(first_group + APPLY_GROUPS, group_count()); group++) {
+      write_exact_planes(image, group, first_class, end);
+    }
   }
 }
 
-// A row of `classes` neighbouring elements, `rows` of them in a plane; `groups` counts the rows of all planes.
+fn write_exact_planes(image: u32, group: u32, first_class: u32, end: u32) {
+  let at = map_at(image, group);
+  let maximum = maximum_in[at];
+  let scale = scale_in[at];
+  let place = place_of(image, group);
+  var element = place.element + first_class * plane_stride();
+  var out = out_place(image, group) + first_class * out_plane_stride();
+  for (var c = first_class; c < end; c++) {
+    store(out, exact_result(load(element), maximum, scale), place.left);
+    element += plane_stride();
+    out += out_plane_stride();
+  }
+}
+
+// A row of `classes` neighbouring elements, `rows` of them in a plane; `groups` counts the rows of all planes. It is walked
+// sixteen elements at a time, as long as there are so many, and then four at a time.
 @compute @workgroup_size(WORKGROUP)
 fn rows(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   params = stored_params;
@@ -189,48 +222,75 @@ fn rows(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   if row >= group_count() {
     return;
   }
-  let plane = row / params.rows;
+  let plane = quotient(row, params.rows);
   let in_plane = row - plane * params.rows;
   let first = params.place.w + plane * plane_stride() + in_plane * params.place.y;
   let out = params.out_place.w + plane * out_plane_stride() + in_plane * params.out_place.y;
   let count = params.classes;
 
-  // The state of four runs of elements, each every fourth one; lanes behind the end of the row repeat its first element
-  // and add nothing.
-  var maximum = vec4(load_one(first));
-  var largest = magnitude(maximum);
+  // `sum` is rescaled whenever the maximum moves.
+  var maximum = load_one(first);
   var sum = vec4(0.0);
-  for (var i = 0u; i < count; i += 4u) {
+  var largest = vec4(0u);
+  var i = 0u;
+  for (; i + 16u <= count; i += 16u) {
+    let x0 = load(first + i);
+    let x1 = load(first + i + 4u);
+    let x2 = load(first + i + 8u);
+    let x3 = load(first + i + 12u);
+    let m = max(maximum, largest_lane(max(max(x0, x1), max(x2, x3))));
+    sum = sum * exp(maximum - m) + (exp(x0 - m) + exp(x1 - m)) + (exp(x2 - m) + exp(x3 - m));
+    maximum = m;
+    largest = max(largest, max(max(magnitude(x0), magnitude(x1)), max(magnitude(x2), magnitude(x3))));
+  }
+  for (; i < count; i += 4u) {
+    // Lanes behind the end of the row repeat the maximum and add nothing.
     let inside = vec4(i, i + 1u, i + 2u, i + 3u) < vec4(count);
-    let x = select(vec4(load_one(first)), load(first + i), inside);
-    let m = max(maximum, x);
+    let x = select(vec4(maximum), load(first + i), inside);
+    let m = max(maximum, largest_lane(x));
     sum = sum * exp(maximum - m) + select(vec4(0.0), exp(x - m), inside);
     maximum = m;
     largest = max(largest, magnitude(x));
   }
-  var top = max(max(maximum.x, maximum.y), max(maximum.z, maximum.w));
-  let parts = sum * exp(maximum - top);
-  var total = (parts.x + parts.y) + (parts.z + parts.w);
-  let special = any(largest >= vec4(NOT_FINITE));
-  if special {
-    top = load_one(first);
-    for (var i = 1u; i < count; i++) {
-      let x = load_one(first + i);
-      top = select(top, x, order(x) > order(top));
-    }
-    total = 0.0;
-    for (var i = 0u; i < count; i++) {
-      let x = load_one(first + i);
-      total += select(exp(x - top), 0.0, (bitcast<u32>(x) & 0x7fffffffu) >= NOT_FINITE);
-    }
+  if any(largest >= vec4(NOT_FINITE)) {
+    write_exact_row(first, out);
+    return;
   }
-  let scale = scale_of(vec4(total));
-  for (var i = 0u; i < count; i += 4u) {
-    let x = load(first + i);
-    var y = result(x, vec4(top), scale);
-    if special {
-      y = exact_result(x, vec4(top), scale);
-    }
-    store(out + i, y, count - i);
+  let top = vec4(maximum);
+  let scale = scale_of(vec4((sum.x + sum.y) + (sum.z + sum.w)));
+  i = 0u;
+  for (; i + 16u <= count; i += 16u) {
+    let x0 = load(first + i);
+    let x1 = load(first + i + 4u);
+    let x2 = load(first + i + 8u);
+    let x3 = load(first + i + 12u);
+    store(out + i, result(x0, top, scale), 4u);
+    store(out + i + 4u, result(x1, top, scale), 4u);
+    store(out + i + 8u, result(x2, top, scale), 4u);
+    store(out + i + 12u, result(x3, top, scale), 4u);
+  }
+  for (; i < count; i += 4u) {
+    store(out + i, result(load(first + i), top, scale), count - i);
+  }
+}
+
+fn largest_lane(x: vec4<f32>) -> f32 {
+  return max(max(x.x, x.y), max(x.z, x.w));
+}
+
+fn write_exact_row(first: u32, out: u32) {
+  var top = load_one(first);
+  for (var i = 1u; i < params.classes; i++) {
+    let x = load_one(first + i);
+    top = select(top, x, order(x) > order(top));
+  }
+  var sum = 0.0;
+  for (var i = 0u; i < params.classes; i++) {
+    let x = load_one(first + i);
+    sum += select(exp(x - top), 0.0, (bitcast<u32>(x) & 0x7fffffffu) >= NOT_FINITE);
+  }
+  let scale = scale_of(vec4(sum));
+  for (var i = 0u; i < params.classes; i += 4u) {
+    store(out + i, exact_result(load(first + i), vec4(top), scale), params.classes - i);
   }
 }

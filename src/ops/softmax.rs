@@ -67,8 +67,12 @@ fn with_halves(all: Vec<Specialisation>) -> Vec<Specialisation> {
 /// `shaders/prelude/statistics.wgsl`.
 const STRIP: u32 = 2;
 
-/// Class planes of a group that an invocation of [`APPLY`] owns, `CLASS_BLOCK` in `shaders/softmax.wgsl`.
+/// Class planes of its groups that an invocation of [`APPLY`] owns, `CLASS_BLOCK` in `shaders/softmax.wgsl`.
 const CLASS_BLOCK: u32 = 8;
+
+/// Neighbouring groups that an invocation of [`APPLY`] owns where it owns several, `APPLY_GROUPS` in
+/// `shaders/softmax.wgsl`.
+const APPLY_GROUPS: u32 = 4;
 
 /// The dimension whose elements a softmax makes sum to 1.
 ///
@@ -222,7 +226,8 @@ impl Softmax {
                 Bound::whole(gpu, binding::MAXIMUM_IN, &found[0])?,
                 Bound::whole(gpu, binding::SCALE_IN, &found[1])?,
             ];
-            let invocations = params.groups * params.classes.div_ceil(CLASS_BLOCK);
+            let strips = params.groups.div_ceil(if access.is_adjacent() { APPLY_GROUPS } else { 1 });
+            let invocations = strips * params.classes.div_ceil(CLASS_BLOCK);
             let specialisation = Specialisation { halves: false, ..specialisation };
             dispatch.push(gpu, (&APPLY, specialisation), params, &apply, (invocations, images))?;
         }
