@@ -1,9 +1,14 @@
 // `upscale_wide`, what `upscale` of upsample.wgsl does for adapters that pay for an access whatever its width: an invocation
-// owns 8 × 4 pixels, which read 2 · TAPS − 1 columns of TAPS rows of taps. Where rows start and end at multiples of
-// four elements they are read four at a time, from the multiple at or before the first tap on, and moved to their places;
-// otherwise one by one. What is computed is the same, so that the layout of the logits changes no bit.
+// owns a block of 8 × 4 pixels, which read 2 · TAPS − 1 columns of TAPS rows of taps, or two blocks side by side. Where rows
+// start and end at multiples of four elements they are read four at a time, from the multiple at or before the first tap
+// on, and moved to their places; otherwise one by one. What is computed is the same, so that the layout of the logits
+// changes no bit.
 //
 // There is no loop but that over the classes: in a loop, software adapters blend whatever is assigned with what was there.
+
+// Two blocks share most of the fours that they read. With more taps that gains nothing, with scores it is too long to compile.
+const PAIRED: bool = TAPS == 3u && !SCORES;
+const OWN_GROUPS: u32 = select(2u, 4u, PAIRED);
 
 // Nine neighbouring taps of a row, and their weights for four pixels. Behind the first 2 · TAPS − 1 there is nothing.
 struct Taps9 {
@@ -18,39 +23,72 @@ struct Weights9 {
   c: vec4<f32>,
 }
 
-// Where the taps of a row are, from the element that the row starts with.
-struct Columns9 {
-  runs: vec3<u32>,  // of fours that hold them all
-  third: bool,      // whether there are some in the third
-  odd: bool,        // whether the first tap is at an odd place of its run
-  upper: bool,      // and whether it is in the upper half of it
-  a: vec4<u32>,     // each tap, where they are read one by one
-  b: vec4<u32>,
-  c: u32,
-  in_a: vec4<u32>,  // all bits where a tap is read, else none
-  in_b: vec4<u32>,
-  in_c: u32,
+// The fours of a row that hold all taps of an invocation.
+struct Runs {
+  p: vec4<f32>,
+  q: vec4<f32>,
+  r: vec4<f32>,
 }
 
-// From the first tap of a block to that of its last pixel and the one behind it, or to the end of the row.
-fn columns_from(first: u32, last_own: u32) -> Columns9 {
+// Where they are, from the element that the row starts with.
+struct RunColumns {
+  at: vec3<u32>,
+  third: bool, // whether there are taps in the third
+}
+
+fn run_columns(start: u32, last_own: u32) -> RunColumns {
   let end = params.in_width - 1u;
-  let last = min(last_own + 1u, end);
+  return RunColumns(min(vec3(start) + vec3(0u, 4u, 8u), vec3(end & ~3u)), min(last_own + 1u, end) >= start + 8u);
+}
+
+fn runs_in(columns: RunColumns, row: u32) -> Runs {
+  var runs: Runs;
+  if ADJACENT {
+    runs.p = load(row + columns.at.x);
+    runs.q = load(row + columns.at.y);
+    if (PAIRED || TAPS > 3u) && columns.third {
+      runs.r = load(row + columns.at.z);
+    }
+  }
+  return runs;
+}
+
+// 8 × 4 pixels: where their taps are, and what they weigh for the first four columns and those behind.
+struct Block {
+  by_4: bool, // how far from the first of the runs
+  by_2: bool,
+  by_1: bool,
+  a: vec4<u32>, // or each tap from the element that the row starts with, where they are read one by one
+  b: vec4<u32>,
+  c: u32,
+  in_a: vec4<u32>, // all bits where a tap is read, else none: what lies around it may be special
+  in_b: vec4<u32>,
+  in_c: u32,
+  near: Weights9,
+  far: Weights9,
+}
+
+fn block_from(near: Sources, far: Sources, start: u32) -> Block {
+  let first = near.index.x;
+  let offset = first - start;
+  let end = params.in_width - 1u;
+  let last = min(far.index.w + 1u, end);
+  let stride = pixel_stride();
   let a = vec4(first) + vec4(0u, 1u, 2u, 3u);
   let b = a + 4u;
   let c = first + 8u;
-  let stride = pixel_stride();
-  return Columns9(
-    min(vec3(first & ~3u) + vec3(0u, 4u, 8u), vec3(end & ~3u)),
-    last >= (first & ~3u) + 8u,
-    (first & 1u) != 0u,
-    (first & 2u) != 0u,
+  return Block(
+    (offset & 4u) != 0u,
+    (offset & 2u) != 0u,
+    (offset & 1u) != 0u,
     min(a, vec4(end)) * stride,
     min(b, vec4(end)) * stride,
     min(c, end) * stride,
     select(vec4(0u), vec4(~0u), a <= vec4(last)),
     select(vec4(0u), vec4(~0u), b <= vec4(last)),
     select(0u, ~0u, c <= last),
+    weights_from(near, first),
+    weights_from(far, first),
   );
 }
 
@@ -78,40 +116,53 @@ fn weights_from(pixels: Sources, first: u32) -> Weights9 {
   );
 }
 
-// The taps of the row that starts with an element, 0 where none is read.
-fn taps_in(columns: Columns9, row: u32) -> Taps9 {
-  var taps: Taps9;
+// The taps of a block in the row that starts with an element, 0 where none is read.
+fn taps_in(runs: Runs, block: Block, row: u32) -> Taps9 {
   if ADJACENT {
-    var p = load(row + columns.runs.x);
-    var q = load(row + columns.runs.y);
-    var r = vec4(0.0);
-    if TAPS > 3u && columns.third {
-      r = load(row + columns.runs.z);
-    }
-    p = select(p, vec4(p.zw, q.xy), columns.upper);
-    q = select(q, vec4(q.zw, r.xy), columns.upper);
-    r = select(r, vec4(r.zw, r.zw), columns.upper);
-    taps.a = select(p, vec4(p.yzw, q.x), columns.odd);
-    taps.b = select(q, vec4(q.yzw, r.x), columns.odd);
-    taps.c = select(r.x, r.y, columns.odd);
-  } else {
-    let a = columns.a + row;
-    let b = columns.b + row;
-    taps.a = vec4(load_one(a.x), load_one(a.y), load_one(a.z), load_one(a.w));
-    taps.b = vec4(load_one(b.x), 0.0, 0.0, 0.0);
-    if TAPS > 3u {
-      taps.b.y = load_one(b.y);
-      taps.b.z = load_one(b.z);
-    }
-    if TAPS > 4u {
-      taps.b.w = load_one(b.w);
-      taps.c = load_one(columns.c + row);
-    }
+    return taps_from(runs.p, runs.q, runs.r, block);
   }
-  taps.a = bitcast<vec4<f32>>(bitcast<vec4<u32>>(taps.a) & columns.in_a);
-  taps.b = bitcast<vec4<f32>>(bitcast<vec4<u32>>(taps.b) & columns.in_b);
-  taps.c = bitcast<f32>(bitcast<u32>(taps.c) & columns.in_c);
-  return taps;
+  let a = block.a + row;
+  let b = block.b + row;
+  var taps: Taps9;
+  taps.a = vec4(load_one(a.x), load_one(a.y), load_one(a.z), load_one(a.w));
+  taps.b = vec4(load_one(b.x), 0.0, 0.0, 0.0);
+  if TAPS > 3u {
+    taps.b.y = load_one(b.y);
+    taps.b.z = load_one(b.z);
+  }
+  if TAPS > 4u {
+    taps.b.w = load_one(b.w);
+    taps.c = load_one(block.c + row);
+  }
+  return own_taps(taps, block);
+}
+
+// The same of the second block.
+fn taps_beside(runs: Runs, block: Block, row: u32) -> Taps9 {
+  if !ADJACENT {
+    return taps_in(runs, block, row);
+  }
+  return taps_from(select(runs.p, runs.q, block.by_4), select(runs.q, runs.r, block.by_4), runs.r, block);
+}
+
+fn taps_from(p0: vec4<f32>, q0: vec4<f32>, r0: vec4<f32>, block: Block) -> Taps9 {
+  let p = select(p0, vec4(p0.zw, q0.xy), block.by_2);
+  let q = select(q0, vec4(q0.zw, r0.xy), block.by_2);
+  let r = select(r0.xy, r0.zw, block.by_2);
+  let taps = Taps9(
+    select(p, vec4(p.yzw, q.x), block.by_1),
+    select(q, vec4(q.yzw, r.x), block.by_1),
+    select(r.x, r.y, block.by_1),
+  );
+  return own_taps(taps, block);
+}
+
+fn own_taps(taps: Taps9, block: Block) -> Taps9 {
+  return Taps9(
+    bitcast<vec4<f32>>(bitcast<vec4<u32>>(taps.a) & block.in_a),
+    bitcast<vec4<f32>>(bitcast<vec4<u32>>(taps.b) & block.in_b),
+    bitcast<f32>(bitcast<u32>(taps.c) & block.in_c),
+  );
 }
 
 // The largest magnitude.
@@ -161,20 +212,65 @@ fn interpolate_far(taps: Taps9, w: Weights9) -> vec4<f32> {
   return x;
 }
 
-// Adds what a row of taps gives to four rows of four pixels, from one of them on: those above own none of its taps.
-fn add_row(rows: mat4x4<f32>, x: vec4<f32>, weights: vec4<f32>, first: u32) -> mat4x4<f32> {
-  var sum = rows;
-  if first < 1u {
-    sum[0] += weights.x * x;
+// The pixels of a block, four rows of four, and those behind them.
+struct Pixels {
+  near: mat4x4<f32>,
+  far: mat4x4<f32>,
+}
+
+// Adds what the k-th row of taps gives to the rows of pixels: those above the one before own none of it.
+fn add_row(pixels: Pixels, taps: Taps9, block: Block, weights: vec4<f32>, k: u32) -> Pixels {
+  let near = interpolate_near(taps, block.near);
+  let far = interpolate_far(taps, block.far);
+  var sum = pixels;
+  if k == 0u {
+    sum.near = mat4x4(weights.x * near, weights.y * near, weights.z * near, weights.w * near);
+    sum.far = mat4x4(weights.x * far, weights.y * far, weights.z * far, weights.w * far);
+  } else {
+    if k < 2u {
+      sum.near[0] += weights.x * near;
+      sum.far[0] += weights.x * far;
+    }
+    if k < 3u {
+      sum.near[1] += weights.y * near;
+      sum.far[1] += weights.y * far;
+    }
+    if k < 4u {
+      sum.near[2] += weights.z * near;
+      sum.far[2] += weights.z * far;
+    }
+    sum.near[3] += weights.w * near;
+    sum.far[3] += weights.w * far;
   }
-  if first < 2u {
-    sum[1] += weights.y * x;
-  }
-  if first < 3u {
-    sum[2] += weights.z * x;
-  }
-  sum[3] += weights.w * x;
   return sum;
+}
+
+// Where an invocation reads, and what it has found of a class: the second block only where PAIRED.
+struct Blocks {
+  runs: RunColumns,
+  one: Block,
+  two: Block,
+}
+
+struct Upscaled {
+  one: Pixels,
+  two: Pixels,
+  largest: u32, // magnitude of a tap, of all classes so far
+}
+
+// Takes in the k-th row of taps, which starts with an element.
+fn next_row(upscaled: Upscaled, blocks: Blocks, row: u32, weights: vec4<f32>, k: u32) -> Upscaled {
+  let runs = runs_in(blocks.runs, row);
+  let taps = taps_in(runs, blocks.one, row);
+  var next = upscaled;
+  next.one = add_row(upscaled.one, taps, blocks.one, weights, k);
+  next.largest = max(upscaled.largest, largest_of(taps));
+  if PAIRED {
+    let beside = taps_beside(runs, blocks.two, row);
+    next.two = add_row(upscaled.two, beside, blocks.two, weights, k);
+    next.largest = max(next.largest, largest_of(beside));
+  }
+  return next;
 }
 
 // Four rows of four pixels.
@@ -203,23 +299,29 @@ fn next_classes(best: Best4, x: mat4x4<f32>, c: u32) -> Best4 {
 fn upscale_wide(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   params = stored_params;
   let groups = params.grid.z;
-  let blocks = (groups + 1u) / 2u;
-  let block = invocation(workgroup, local);
-  let block_row = quotient(block, blocks);
+  let across = (groups + OWN_GROUPS - 1u) / OWN_GROUPS;
+  let position = invocation(workgroup, local);
+  let block_row = quotient(position, across);
   let row = block_row * 4u;
-  let column = (block - block_row * blocks) * 8u;
+  let group = (position - block_row * across) * OWN_GROUPS;
+  let column = group * 4u;
   if row >= params.out_height {
     return;
   }
   let y = sources(source_row(row), source_row(row + 1u), source_row(row + 2u), source_row(row + 3u));
-  let near_pixels = columns_inside(column);
-  let far_pixels = columns_inside(column + 4u);
   let top = y.index.x;
-  let left = near_pixels.index.x;
   let wy = weights_from(y, top);
-  let near_wx = weights_from(near_pixels, left);
-  let far_wx = weights_from(far_pixels, left);
-  let columns = columns_from(left, far_pixels.index.w);
+  let x0 = columns_inside(column);
+  let x1 = columns_inside(column + 4u);
+  var x2 = x0;
+  var x3 = x1;
+  if PAIRED {
+    x2 = columns_inside(column + 8u);
+    x3 = columns_inside(column + 12u);
+  }
+  let left = x0.index.x;
+  let start = left & ~3u;
+  let blocks = Blocks(run_columns(start, x3.index.w), block_from(x0, x1, start), block_from(x2, x3, start));
   let image = image_of(workgroup);
   let base = params.place.w + image * params.place.x;
   let last = params.in_height - 1u;
@@ -229,61 +331,56 @@ fn upscale_wide(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invo
   let row3 = source_element(base, min(top + 3u, last), 0u);
   let row4 = source_element(base, min(top + 4u, last), 0u);
 
-  var near_best = no_classes();
-  var far_best = no_classes();
-  var largest = 0u;
+  var best0 = no_classes();
+  var best1 = no_classes();
+  var best2 = no_classes();
+  var best3 = no_classes();
+  var upscaled: Upscaled;
   var plane = 0u;
   let count = class_count();
   let stride = plane_stride();
   for (var c = 0u; c < count; c++) {
-    var taps = taps_in(columns, plane + row0);
-    largest = max(largest, largest_of(taps));
-    var x = interpolate_near(taps, near_wx);
-    var near = mat4x4(wy.a[0].x * x, wy.a[0].y * x, wy.a[0].z * x, wy.a[0].w * x);
-    x = interpolate_far(taps, far_wx);
-    var far = mat4x4(wy.a[0].x * x, wy.a[0].y * x, wy.a[0].z * x, wy.a[0].w * x);
-    taps = taps_in(columns, plane + row1);
-    largest = max(largest, largest_of(taps));
-    near = add_row(near, interpolate_near(taps, near_wx), wy.a[1], 0u);
-    far = add_row(far, interpolate_far(taps, far_wx), wy.a[1], 0u);
-    taps = taps_in(columns, plane + row2);
-    largest = max(largest, largest_of(taps));
-    near = add_row(near, interpolate_near(taps, near_wx), wy.a[2], 1u);
-    far = add_row(far, interpolate_far(taps, far_wx), wy.a[2], 1u);
+    upscaled = next_row(upscaled, blocks, plane + row0, wy.a[0], 0u);
+    upscaled = next_row(upscaled, blocks, plane + row1, wy.a[1], 1u);
+    upscaled = next_row(upscaled, blocks, plane + row2, wy.a[2], 2u);
     if TAPS > 3u {
-      taps = taps_in(columns, plane + row3);
-      largest = max(largest, largest_of(taps));
-      near = add_row(near, interpolate_near(taps, near_wx), wy.a[3], 2u);
-      far = add_row(far, interpolate_far(taps, far_wx), wy.a[3], 2u);
+      upscaled = next_row(upscaled, blocks, plane + row3, wy.a[3], 3u);
     }
     if TAPS > 4u {
-      taps = taps_in(columns, plane + row4);
-      largest = max(largest, largest_of(taps));
-      near = add_row(near, interpolate_near(taps, near_wx), wy.b[0], 3u);
-      far = add_row(far, interpolate_far(taps, far_wx), wy.b[0], 3u);
+      upscaled = next_row(upscaled, blocks, plane + row4, wy.b[0], 4u);
     }
-    near_best = next_classes(near_best, near, c);
-    far_best = next_classes(far_best, far, c);
+    best0 = next_classes(best0, upscaled.one.near, c);
+    best1 = next_classes(best1, upscaled.one.far, c);
+    if PAIRED {
+      best2 = next_classes(best2, upscaled.two.near, c);
+      best3 = next_classes(best3, upscaled.two.far, c);
+    }
     plane += stride;
   }
 
-  let has_far = column / 4u + 1u < groups;
-  let rows_left = params.out_height - row;
-  if largest >= NOT_FINITE {
-    let groups_left = min(rows_left, 4u) * 2u;
-    for (var k = 0u; k < groups_left; k++) {
-      let at = column + 4u * (k & 1u);
-      if at == column || has_far {
-        write_row(image, row + k / 2u, at, exact_best(base, row + k / 2u, at));
+  let groups_left = min(groups - group, OWN_GROUPS);
+  let rows_left = min(params.out_height - row, 4u);
+  if upscaled.largest >= NOT_FINITE {
+    for (var k = 0u; k < rows_left * OWN_GROUPS; k++) {
+      let beside = k % OWN_GROUPS;
+      if beside < groups_left {
+        let at = column + 4u * beside;
+        write_row(image, row + k / OWN_GROUPS, at, exact_best(base, row + k / OWN_GROUPS, at));
       }
     }
     return;
   }
   // Computed before anything is stored, or the parameters would be read again for every store.
-  let at = map_at(image, row * groups + column / 4u);
-  write_four(at, groups, near_best, rows_left);
-  if has_far {
-    write_four(at + 1u, groups, far_best, rows_left);
+  let at = map_at(image, row * groups + group);
+  write_four(at, groups, best0, rows_left);
+  if groups_left > 1u {
+    write_four(at + 1u, groups, best1, rows_left);
+  }
+  if groups_left > 2u {
+    write_four(at + 2u, groups, best2, rows_left);
+  }
+  if groups_left > 3u {
+    write_four(at + 3u, groups, best3, rows_left);
   }
 }
 

@@ -49,14 +49,14 @@ pub(crate) const fn upscale(
     Kernel { name, source, entry: "upscale", class_walks: 9, bindings, specialisations }
 }
 
-/// The row of an `upscale_wide`, which walks twice more for each of its eight groups.
+/// The row of an `upscale_wide`, which walks twice more for each of its 16 groups.
 pub(crate) const fn upscale_wide(
     name: &'static str,
     source: &'static str,
     bindings: &'static [Binding],
     specialisations: Specialisations,
 ) -> Kernel {
-    Kernel { name, source, entry: "upscale_wide", class_walks: 17, bindings, specialisations }
+    Kernel { name, source, entry: "upscale_wide", class_walks: 33, bindings, specialisations }
 }
 
 /// The row of an `upscale_by_four`, which walks twice more for each of its 16 groups.
@@ -80,9 +80,15 @@ pub(crate) const fn in_strips(scores: Scores) -> bool {
     !scores.margin
 }
 
-/// The same of an `upscale_wide` with its 32 pixels.
+/// The same of an `upscale_wide`, which owns 32 pixels where it finds scores.
 pub(crate) const fn in_wide_blocks(scores: Scores) -> bool {
     !scores.entropy
+}
+
+/// Groups of four pixels that an invocation of `upscale_wide` owns in each of its rows: two blocks or one, `PAIRED` in
+/// the shader.
+const fn wide_groups(taps: u32, scores: Scores) -> u32 {
+    if taps == 3 && !scores.confidence { 4 } else { 2 }
 }
 
 /// The row of a `resize`.
@@ -171,7 +177,8 @@ impl Kernels {
                 (wide.by_four, RESIZE_TAPS, access, row_groups.div_ceil(4) * strips)
             }
             (Some(taps), Some(wide)) if in_wide_blocks(specialisation.scores) => {
-                (wide.upscale, taps, access, row_groups.div_ceil(2) * rows.div_ceil(4))
+                let across = row_groups.div_ceil(wide_groups(taps, specialisation.scores));
+                (wide.upscale, taps, access, across * rows.div_ceil(4))
             }
             (Some(taps), _) => (self.upscale, taps, Access::Scalar, row_groups * rows.div_ceil(4)),
             (None, _) => (self.resize, RESIZE_TAPS, Access::Scalar, row_groups * rows),
