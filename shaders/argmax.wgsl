@@ -14,7 +14,7 @@ const OWN: u32 = 1u + u32(ADJACENT && CLASSES == 0u) * (3u + 4u * u32(!SCORES));
 
 @compute @workgroup_size(WORKGROUP)
 fn argmax(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  params = stored_params;
+  begin();
   let position = invocation(workgroup, local);
   var first_group = position * OWN;
   if first_group >= group_count() {

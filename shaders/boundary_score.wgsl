@@ -38,7 +38,7 @@ const FIRST: u32 = 2u; // the first pixel of a kind that is no class is so many 
 
 @compute @workgroup_size(WORKGROUP)
 fn clear(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  params = stored_params;
+  begin();
   let at = invocation(workgroup, local);
   let words = params.out_place.x;
   if at >= words {
@@ -62,7 +62,7 @@ struct Pair {
 
 @compute @workgroup_size(WORKGROUP)
 fn mark(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  params = stored_params;
+  begin();
   let block = invocation(workgroup, local);
   let row_groups = params.grid.z;
   let row_of_blocks = row_of(block);
@@ -168,7 +168,7 @@ fn differs(own: vec4<u32>, neighbour: vec4<u32>) -> vec4<bool> {
 
 @compute @workgroup_size(WORKGROUP)
 fn count(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  params = stored_params;
+  begin();
   let row_groups = params.grid.z;
   let of_map = ((((params.rows - 1u) >> NEIGHBOURS) + 1u) * row_groups) << NEIGHBOURS;
   var at = invocation(workgroup, local);

@@ -49,7 +49,7 @@ struct Run {
 
 @compute @workgroup_size(WORKGROUP)
 fn clear(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  params = stored_params;
+  begin();
   let at = invocation(workgroup, local);
   if at >= params.elements {
     return;
@@ -68,7 +68,7 @@ fn clear(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_
 
 @compute @workgroup_size(WORKGROUP)
 fn count(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  params = stored_params;
+  begin();
   let stretch = invocation(workgroup, local);
   let first = stretch * STRETCH;
   if first >= group_count() {

@@ -32,7 +32,7 @@ const FIRST: u32 = 2u; // the first pixel of a kind that is no class is so many 
 
 @compute @workgroup_size(WORKGROUP)
 fn clear(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  params = stored_params;
+  begin();
   let at = invocation(workgroup, local);
   let words = params.out_place.x;
   if at >= words {
@@ -43,7 +43,7 @@ fn clear(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_
 
 @compute @workgroup_size(WORKGROUP)
 fn count(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  params = stored_params;
+  begin();
   let stretch = invocation(workgroup, local);
   let first = stretch * STRETCH;
   if first >= group_count() {

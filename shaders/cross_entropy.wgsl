@@ -78,7 +78,7 @@ fn partial_of(sums: Sums) -> Partial {
 
 @compute @workgroup_size(WORKGROUP)
 fn pixels(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  params = stored_params;
+  begin();
   let position = invocation(workgroup, local);
   if position >= params.partials {
     return;

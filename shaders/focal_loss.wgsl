@@ -86,7 +86,7 @@ fn group_of(at: u32, left: u32) -> Group {
 
 @compute @workgroup_size(WORKGROUP)
 fn pixels(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  params = stored_params;
+  begin();
   let position = invocation(workgroup, local);
   if position >= params.partials {
     return;
@@ -123,7 +123,7 @@ fn pixels(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation
 
 @compute @workgroup_size(WORKGROUP)
 fn pixel_gradient(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  params = stored_params;
+  begin();
   let group = invocation(workgroup, local);
   if group >= group_count() {
     return;
@@ -179,7 +179,7 @@ fn elements_of(x: vec4<f32>, z: vec4<f32>) -> Elements {
 
 @compute @workgroup_size(WORKGROUP)
 fn elements(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  params = stored_params;
+  begin();
   let position = invocation(workgroup, local);
   if position >= params.partials {
     return;
@@ -214,7 +214,7 @@ fn elements(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocati
 
 @compute @workgroup_size(WORKGROUP)
 fn element_gradient(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  params = stored_params;
+  begin();
   let group = invocation(workgroup, local);
   if group >= group_count() {
     return;

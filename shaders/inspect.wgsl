@@ -51,7 +51,7 @@ fn is_one(sum: vec4<f32>) -> vec4<bool> {
 
 @compute @workgroup_size(WORKGROUP)
 fn clear(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  params = stored_params;
+  begin();
   let word = invocation(workgroup, local);
   if word < HEADER + params.classes * CLASS_WORDS {
     atomicStore(&record[word], 0u);
@@ -60,7 +60,7 @@ fn clear(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_
 
 @compute @workgroup_size(WORKGROUP)
 fn classes(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  params = stored_params;
+  begin();
   let index = invocation(workgroup, local);
   var c = index / params.lanes;
   var lane = index - c * params.lanes;
@@ -111,7 +111,7 @@ fn classes(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocatio
 
 @compute @workgroup_size(WORKGROUP)
 fn sums(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  params = stored_params;
+  begin();
   let lane = invocation(workgroup, local);
   if lane >= params.lanes {
     return;
@@ -157,7 +157,7 @@ fn sums(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
 // A row of `classes` neighbouring elements, `rows` of them in a plane; `groups` counts the rows of all planes.
 @compute @workgroup_size(WORKGROUP)
 fn rows(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  params = stored_params;
+  begin();
   let lane = invocation(workgroup, local);
   if lane >= params.lanes {
     return;
@@ -187,7 +187,7 @@ fn rows(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
 
 @compute @workgroup_size(WORKGROUP)
 fn neighbours(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  params = stored_params;
+  begin();
   let lane = invocation(workgroup, local);
   if lane >= params.lanes {
     return;

@@ -11,7 +11,7 @@
 
 @compute @workgroup_size(WORKGROUP)
 fn interpolate(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  params = stored_params;
+  begin();
   let group = invocation(workgroup, local);
   if group >= group_count() {
     return;

@@ -11,7 +11,7 @@ var<workgroup> of_invocations: array<Partial, WORKGROUP>;
 
 @compute @workgroup_size(WORKGROUP)
 fn partials(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  params = stored_params;
+  begin();
   let sums = (params.partials + FAN - 1u) / FAN;
   let position = invocation(workgroup, local);
   if position < sums {
@@ -21,7 +21,7 @@ fn partials(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocati
 
 @compute @workgroup_size(WORKGROUP)
 fn finish(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  params = stored_params;
+  begin();
   var own = no_partial();
   for (var i = local; i < params.partials; i += WORKGROUP) {
     own = sum_of(own, unpacked(partials_in[i]));

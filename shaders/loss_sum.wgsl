@@ -12,7 +12,7 @@
 
 @compute @workgroup_size(WORKGROUP)
 fn add_record(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  params = stored_params;
+  begin();
   if local != 0u {
     return;
   }
@@ -34,7 +34,7 @@ fn add_record(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invoca
 
 @compute @workgroup_size(WORKGROUP)
 fn scale(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  params = stored_params;
+  begin();
   let group = invocation(workgroup, local);
   if group >= group_count() {
     return;
@@ -50,7 +50,7 @@ fn scale(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_
 
 @compute @workgroup_size(WORKGROUP)
 fn add(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  params = stored_params;
+  begin();
   let group = invocation(workgroup, local);
   if group >= group_count() {
     return;

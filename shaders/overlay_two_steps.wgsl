@@ -7,7 +7,7 @@
 
 @compute @workgroup_size(WORKGROUP)
 fn paint_all(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  params = stored_params;
+  begin();
   let group = invocation(workgroup, local);
   if group >= group_count() {
     return;

@@ -52,7 +52,7 @@ fn probability(x: vec4<f32>, of_pixel: Scale) -> vec4<f32> {
 
 @compute @workgroup_size(WORKGROUP)
 fn sums(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  params = stored_params;
+  begin();
   let lanes = params.lanes;
   let row = invocation(workgroup, local) / lanes;
   let lane = invocation(workgroup, local) - row * lanes;
@@ -106,7 +106,7 @@ fn of_lanes(x: vec4<f32>) -> f32 {
 
 @compute @workgroup_size(WORKGROUP)
 fn gradient(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  params = stored_params;
+  begin();
   let group = invocation(workgroup, local);
   if group >= group_count() {
     return;

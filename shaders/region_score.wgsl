@@ -23,7 +23,7 @@ fn add(a: Sums, b: Sums) -> Sums {
 
 @compute @workgroup_size(WORKGROUP)
 fn fold(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  params = stored_params;
+  begin();
   let i = invocation(workgroup, local);
   let row = i / params.classes;
   let c = i - row * params.classes;
@@ -43,7 +43,7 @@ fn fold(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
 
 @compute @workgroup_size(WORKGROUP)
 fn score(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  params = stored_params;
+  begin();
   let region = invocation(workgroup, local);
   if region >= params.partials {
     return;

@@ -9,30 +9,31 @@ const GROUPS: u32 = 4u;
 
 @compute @workgroup_size(WORKGROUP)
 fn sigmoid(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  params = stored_params;
+  begin();
   let position = invocation(workgroup, local);
   let first = own_group(position, local, 0u, GROUPS);
   if first >= group_count() {
     return;
   }
   let image = image_of(workgroup);
-  // All is read before the first store: a store may change any storage buffer, as far as a driver knows. Behind the last
-  // group it comes again, for a branch would cost more than that.
-  var groups: array<u32, GROUPS>;
-  var x: array<vec4<f32>, GROUPS>;
+  let step = own_group(position, local, 1u, GROUPS) - first;
+  let last = group_count() - 1u;
+  // Addresses are read before the first store: a store may change any storage buffer, as far as a driver knows.
+  let element = element_at(params.place, image, 0u, 0u);
+  let out = element_at(params.out_place, image, 0u, 0u);
+  let stride = pixel_stride();
+  let out_stride = out_pixel_stride();
+  let pixels = params.row_pixels;
   for (var k = 0u; k < GROUPS; k++) {
-    groups[k] = min(own_group(position, local, k, GROUPS), group_count() - 1u);
-    x[k] = load(element_at(params.place, image, 0u, groups[k] * 4u));
-  }
-  for (var k = 0u; k < GROUPS; k++) {
-    let pixel = groups[k] * 4u;
-    store(element_at(params.out_place, image, 0u, pixel), sigmoid_of(x[k]), params.row_pixels - pixel);
+    // Behind the last group it comes again, for a branch would cost more than that.
+    let pixel = min(first + k * step, last) * 4u;
+    store(out + pixel * out_stride, sigmoid_of(load(element + pixel * stride)), pixels - pixel);
   }
 }
 
 @compute @workgroup_size(WORKGROUP)
 fn sigmoid_rows(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  params = stored_params;
+  begin();
   let group = invocation(workgroup, local);
   if group < group_count() {
     let image = image_of(workgroup);

@@ -17,7 +17,7 @@ const HALF: u32 = (REGISTERS + 1u) / 2u; // see cross_entropy_gradient.wgsl
 
 @compute @workgroup_size(WORKGROUP)
 fn soft_gradients(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  params = stored_params;
+  begin();
   let group = invocation(workgroup, local);
   if group >= group_count() {
     return;

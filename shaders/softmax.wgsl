@@ -49,7 +49,7 @@ fn exact_result(x: vec4<f32>, maximum: vec4<f32>, scale: vec4<f32>) -> vec4<f32>
 
 @compute @workgroup_size(WORKGROUP)
 fn registers(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  params = stored_params;
+  begin();
   let group = invocation(workgroup, local);
   if group >= group_count() {
     return;
@@ -113,7 +113,7 @@ const FAR_PLANES: u32 = 8192u;
 
 @compute @workgroup_size(WORKGROUP)
 fn statistics(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  params = stored_params;
+  begin();
   let image = image_of(workgroup);
   let position = invocation(workgroup, local);
   var first_group = position * STRIP;
@@ -152,7 +152,7 @@ fn write_statistics(at: u32, found: Statistics) {
 
 @compute @workgroup_size(WORKGROUP)
 fn apply(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  params = stored_params;
+  begin();
   let position = invocation(workgroup, local);
   let strips = (group_count() + APPLY_GROUPS - 1u) / APPLY_GROUPS;
   let block = quotient(position, strips);
@@ -217,7 +217,7 @@ fn write_exact_planes(image: u32, group: u32, first_class: u32, end: u32) {
 // sixteen elements at a time, as long as there are so many, and then four at a time.
 @compute @workgroup_size(WORKGROUP)
 fn rows(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  params = stored_params;
+  begin();
   let row = invocation(workgroup, local);
   if row >= group_count() {
     return;

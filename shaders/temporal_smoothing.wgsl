@@ -52,7 +52,7 @@ fn kept(s: vec4<f32>) -> vec4<f32> {
 
 @compute @workgroup_size(WORKGROUP)
 fn statistics(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  params = stored_params;
+  begin();
   let group = invocation(workgroup, local);
   if group >= group_count() {
     return;
@@ -93,7 +93,7 @@ fn statistics(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invoca
 
 @compute @workgroup_size(WORKGROUP)
 fn apply(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  params = stored_params;
+  begin();
   let index = invocation(workgroup, local);
   let block = index / group_count();
   let group = index - block * group_count();
@@ -129,7 +129,7 @@ fn apply(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_
 
 @compute @workgroup_size(WORKGROUP)
 fn sigmoid(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  params = stored_params;
+  begin();
   let group = invocation(workgroup, local);
   if group >= group_count() {
     return;

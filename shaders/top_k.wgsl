@@ -18,7 +18,7 @@ const LOWEST: vec4<f32> = vec4(-0x1.fffffep+127f);
 
 @compute @workgroup_size(WORKGROUP)
 fn top_k(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  params = stored_params;
+  begin();
   let group = invocation(workgroup, local);
   if group >= group_count() {
     return;

@@ -66,7 +66,7 @@ fn pixels_between(taps: Taps6) -> mat4x4<f32> {
 
 @compute @workgroup_size(WORKGROUP)
 fn upscale_by_four(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  params = stored_params;
+  begin();
   let groups = params.grid.z;
   let strips = (groups + 3u) / 4u;
   let strip = invocation(workgroup, local);

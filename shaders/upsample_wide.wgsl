@@ -297,7 +297,7 @@ fn next_classes(best: Best4, x: mat4x4<f32>, c: u32) -> Best4 {
 
 @compute @workgroup_size(WORKGROUP)
 fn upscale_wide(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  params = stored_params;
+  begin();
   let groups = params.grid.z;
   let across = (groups + OWN_GROUPS - 1u) / OWN_GROUPS;
   let position = invocation(workgroup, local);

@@ -214,7 +214,7 @@ fn weight_at(c: u32) -> f32 {
 
 @compute @workgroup_size(WORKGROUP)
 fn upscale(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  params = stored_params;
+  begin();
   let blocks = params.grid.z;
   let block = invocation(workgroup, local);
   let row = block / blocks * 4u;
@@ -300,7 +300,7 @@ fn upscale(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocatio
 
 @compute @workgroup_size(WORKGROUP)
 fn resize(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  params = stored_params;
+  begin();
   let groups = params.grid.z;
   let group = invocation(workgroup, local);
   let row = group / groups;

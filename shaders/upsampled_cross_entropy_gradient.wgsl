@@ -83,7 +83,7 @@ fn load_three(classes: vec4<u32>, row: u32, column: u32) -> Three {
 
 @compute @workgroup_size(WORKGROUP)
 fn gradient(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  params = stored_params;
+  begin();
   let position = invocation(workgroup, local);
   let runs = (params.rows + params.lanes - 1u) / params.lanes;
   let line = position / params.in_width;

@@ -1,6 +1,6 @@
-// What every kernel shares. In front of it stand the constants of the specialisation; behind it a load and a store
-// prelude, one that loads soft targets, a label prelude (Labels, pack_labels, unpack_labels), the other files of this
-// folder and the kernel.
+// What every kernel shares. In front of it stand the constants of the specialisation; behind it where the parameters are
+// (`params`, and `begin`, which every entry point calls first of all), a load and a store prelude, one that loads soft
+// targets, a label prelude (Labels, pack_labels, unpack_labels), the other files of this folder and the kernel.
 //
 // A *group* is up to four neighbouring pixels of one row: lane k of a vec4 is its pixel k. Where the rows of an image
 // follow one another without a gap, all of the image counts as one row.
@@ -71,12 +71,6 @@ struct Params {
   far_out_element: u32, // the same of the second tensor
   zero: u32,           // 0, which no compiler knows
 }
-
-// In storage, not uniform: a uniform that bounds a loop makes lavapipe recompile at every dispatch. Every entry point
-// copies them first of all: outside of all branches and loops a software adapter reads a parameter once for all
-// invocations, and inside lane by lane.
-@group(0) @binding(0) var<storage, read> stored_params: Params;
-var<private> params: Params;
 
 const NOT_FINITE: u32 = 0x7f800000u; // the bits of |x| are at least these for ±Inf and NaN, above them for NaN
 const SMALLEST_NORMAL: u32 = 0x00800000u;

@@ -94,6 +94,13 @@ impl Access {
         self == Self::Words64
     }
 
+    fn params_source(self) -> &'static str {
+        match self {
+            Self::Vec4 => include_str!("../../shaders/prelude/params_stored.wgsl"),
+            Self::Scalar | Self::Words64 => include_str!("../../shaders/prelude/params_copied.wgsl"),
+        }
+    }
+
     fn load_source(self, element_type: ElementType) -> &'static str {
         match (self, element_type) {
             (Self::Scalar, ElementType::F32) => include_str!("../../shaders/prelude/load_scalar.wgsl"),
@@ -337,7 +344,7 @@ impl Specialisation {
     /// The whole WGSL text of `kernel` specialised like this.
     pub fn source(&self, kernel: &Kernel) -> String {
         let constants = self.constants();
-        let common = include_str!("../../shaders/prelude/common.wgsl");
+        let (common, params) = (include_str!("../../shaders/prelude/common.wgsl"), self.access.params_source());
         let statistics = include_str!("../../shaders/prelude/statistics.wgsl");
         let best = include_str!("../../shaders/prelude/best.wgsl");
         let activation = include_str!("../../shaders/prelude/activation.wgsl");
@@ -354,6 +361,6 @@ impl Specialisation {
         let (targets, labels) = (self.access.load_targets_source(), self.labels.source());
         let target_labels = self.target_labels.target_source();
         let shared = [targets, labels, target_labels, touch, statistics, activation, best, resize].concat();
-        [&constants, common, load, store, &planes, &shared, kernel.source].concat()
+        [&constants, common, params, load, store, &planes, &shared, kernel.source].concat()
     }
 }
