@@ -8,8 +8,9 @@
 //
 // `registers`, for up to 24 classes, a constant: an invocation holds all logits of its group, reads them once and writes
 // them once. `statistics` and `apply`, for more: the first finds maximum and scale (1 / Σ, or log Σ) of every pixel, the
-// second reads the logits again and writes the results, an invocation CLASS_BLOCK planes of a group or of a few neighbours,
-// so that few streams are written at a time. `rows`: an invocation owns a row, whose elements are neighbours, and walks it
+// second reads the logits again and writes the results, an invocation CLASS_BLOCK planes of one group, so that few streams
+// are written at a time. `cached` instead of both, on a software adapter: it reads the logits of a few groups again while
+// they are in the caches. `rows`: an invocation owns a row, whose elements are neighbours, and walks it
 // twice.
 //
 // As in PyTorch a pixel with a NaN, a +Inf or nothing but −Inf is NaN in every class, and −Inf beside a finite logit
@@ -22,8 +23,6 @@ const REGISTERS: u32 = max(CLASSES, 1u);
 // memory. Where an image is bound in halves, the second loop has the far one.
 const HALF: u32 = (REGISTERS + 1u) / 2u;
 const CLASS_BLOCK: u32 = 8u;
-// Neighbouring groups that an invocation of `apply` owns.
-const APPLY_GROUPS: u32 = 1u + 3u * u32(ADJACENT);
 
 fn scale_of(sum: vec4<f32>) -> vec4<f32> {
   if LOG {
@@ -154,60 +153,103 @@ fn write_statistics(at: u32, found: Statistics) {
 fn apply(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   begin();
   let position = invocation(workgroup, local);
-  let strips = (group_count() + APPLY_GROUPS - 1u) / APPLY_GROUPS;
-  let block = quotient(position, strips);
+  let block = quotient(position, group_count());
+  let group = position - block * group_count();
   let first_class = block * CLASS_BLOCK;
   if first_class >= params.classes {
     return;
   }
-  let end = min(first_class + CLASS_BLOCK, params.classes);
-  let first_group = (position - block * strips) * APPLY_GROUPS;
   let image = image_of(workgroup);
-  var places: array<Place, APPLY_GROUPS>;
-  var outs: array<u32, APPLY_GROUPS>;
-  var maximum: array<vec4<f32>, APPLY_GROUPS>;
-  var scale: array<vec4<f32>, APPLY_GROUPS>;
-  var largest = vec4(0u);
-  for (var k = 0u; k < APPLY_GROUPS; k++) {
+  let at = map_at(image, group);
+  let maximum = maximum_in[at];
+  let scale = scale_in[at];
+  let undefined = any(magnitude(maximum) >= vec4(NOT_FINITE));
+  let place = place_of(image, group);
+  let stride = plane_stride();
+  let end = min(first_class + CLASS_BLOCK, params.classes);
+  let out_stride = out_plane_stride();
+  var element = place.element + first_class * stride;
+  var out = out_place(image, group) + first_class * out_stride;
+  for (var c = first_class; c < end; c++) {
+    let x = load(element);
+    var y = result(x, maximum, scale);
+    if undefined || any(magnitude(x) >= vec4(NOT_FINITE)) {
+      y = exact_result(x, maximum, scale);
+    }
+    store(out, y, place.left);
+    element += stride;
+    out += out_stride;
+  }
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn cached(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  begin();
+  let image = image_of(workgroup);
+  let position = invocation(workgroup, local);
+  var first_group = position * STRIP;
+  if first_group >= group_count() {
+    return;
+  }
+  if plane_stride() >= FAR_PLANES {
+    first_group += touch(image, position, STRIP);
+  }
+  var firsts: array<u32, STRIP>;
+  var outs: array<u32, STRIP>;
+  var lefts: array<u32, STRIP>;
+  for (var k = 0u; k < STRIP; k++) {
     // Behind the last group it comes again.
     let group = min(first_group + k, group_count() - 1u);
-    places[k] = place_of(image, group);
-    outs[k] = out_place(image, group) + first_class * out_plane_stride();
-    let at = map_at(image, group);
-    maximum[k] = maximum_in[at];
-    scale[k] = scale_in[at];
-    largest = max(largest, magnitude(maximum[k]));
+    let place = place_of(image, group);
+    firsts[k] = place.element;
+    lefts[k] = place.left;
+    outs[k] = out_place(image, group);
   }
-  var ahead = first_class * plane_stride();
+  var strip = strip_statistics(firsts);
+  if is_special(strip) {
+    // One by one, in a loop that no compiler unrolls.
+    var online = strip[0];
+    for (var group = first_group; group < min(first_group + STRIP, group_count()); group++) {
+      write_exact_classes(image, group, online);
+      online = strip[STRIP - 1u];
+    }
+    return;
+  }
+  var scales: array<vec4<f32>, STRIP>;
+  for (var k = 0u; k < STRIP; k++) {
+    scales[k] = scale_of(strip[k].sum);
+  }
+  let stride = plane_stride();
+  let out_stride = out_plane_stride();
+  var ahead = 0u;
   var out_ahead = 0u;
-  for (var c = first_class; c < end; c++) {
-    var x: array<vec4<f32>, APPLY_GROUPS>;
-    for (var k = 0u; k < APPLY_GROUPS; k++) {
-      x[k] = load(places[k].element + ahead);
-      largest = max(largest, magnitude(x[k]));
+  var c = 0u;
+  for (; c < near_classes(); c++) {
+    for (var k = 0u; k < STRIP; k++) {
+      store(outs[k] + out_ahead, result(load(firsts[k] + ahead), strip[k].maximum, scales[k]), lefts[k]);
     }
-    for (var k = 0u; k < APPLY_GROUPS; k++) {
-      store(outs[k] + out_ahead, result(x[k], maximum[k], scale[k]), places[k].left);
-    }
-    ahead += plane_stride();
-    out_ahead += out_plane_stride();
+    ahead += stride;
+    out_ahead += out_stride;
   }
-  if any(largest >= vec4(NOT_FINITE)) {
-    for (var group = first_group; group < min(first_group + APPLY_GROUPS, group_count()); group++) {
-      write_exact_planes(image, group, first_class, end);
+  if HALVES {
+    for (; c < params.classes; c++) {
+      for (var k = 0u; k < STRIP; k++) {
+        far_store(outs[k] + out_ahead, result(far_load(firsts[k] + ahead), strip[k].maximum, scales[k]), lefts[k]);
+      }
+      ahead += stride;
+      out_ahead += out_stride;
     }
   }
 }
 
-fn write_exact_planes(image: u32, group: u32, first_class: u32, end: u32) {
-  let at = map_at(image, group);
-  let maximum = maximum_in[at];
-  let scale = scale_in[at];
+fn write_exact_classes(image: u32, group: u32, online: Online) {
   let place = place_of(image, group);
-  var element = place.element + first_class * plane_stride();
-  var out = out_place(image, group) + first_class * out_plane_stride();
-  for (var c = first_class; c < end; c++) {
-    store(out, exact_result(load(element), maximum, scale), place.left);
+  let found = finished(online, place.element);
+  let scale = scale_of(found.sum);
+  var element = place.element;
+  var out = out_place(image, group);
+  for (var c = 0u; c < params.classes; c++) {
+    store_class(c, out, exact_result(load_class(c, element), found.maximum, scale), place.left);
     element += plane_stride();
     out += out_plane_stride();
   }

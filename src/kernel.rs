@@ -190,6 +190,7 @@ pub(crate) static KERNELS: &[&Kernel] = &[
     &ops::softmax::REGISTERS,
     &ops::softmax::STATISTICS,
     &ops::softmax::APPLY,
+    &ops::softmax::CACHED,
     &ops::softmax::ROWS,
     &ops::temporal_smoothing::SIGMOID,
     &ops::temporal_smoothing::STATISTICS,

@@ -29,7 +29,11 @@ pub(crate) static STATISTICS: Kernel = Kernel {
     entry: "statistics",
     class_walks: 3,
     bindings: &[binding::LOGITS, binding::FAR_LOGITS, binding::MAXIMUM_OUT, binding::SCALE_OUT],
-    specialisations: |_| with_halves(specialisations(0)),
+    specialisations: |_| {
+        // Where there is `CACHED`, only region losses ask for them.
+        let (cached, others): (Vec<_>, _) = specialisations(0).into_iter().partition(|one| one.access.is_adjacent());
+        with_halves(others).into_iter().chain(cached.into_iter().filter(|one| !one.log)).collect()
+    },
 };
 
 /// … then the results.
@@ -39,7 +43,17 @@ pub(crate) static APPLY: Kernel = Kernel {
     entry: "apply",
     class_walks: 1,
     bindings: &[binding::LOGITS, binding::OUTPUT, binding::MAXIMUM_IN, binding::SCALE_IN],
-    specialisations: |_| specialisations(0),
+    specialisations: |_| specialisations(0).into_iter().filter(|one| !one.access.is_adjacent()).collect(),
+};
+
+/// Or both at once, where an invocation finds its logits in the caches again: on software adapters.
+pub(crate) static CACHED: Kernel = Kernel {
+    name: "softmax cached",
+    source: SOURCE,
+    entry: "cached",
+    class_walks: 10,
+    bindings: &[binding::LOGITS, binding::FAR_LOGITS, binding::OUTPUT, binding::FAR_OUTPUT],
+    specialisations: |_| with_halves(specialisations(0).into_iter().filter(|one| one.access.is_adjacent()).collect()),
 };
 
 /// Along rows in memory.
@@ -67,12 +81,8 @@ fn with_halves(all: Vec<Specialisation>) -> Vec<Specialisation> {
 /// `shaders/prelude/statistics.wgsl`.
 const STRIP: u32 = 2;
 
-/// Class planes of its groups that an invocation of [`APPLY`] owns, `CLASS_BLOCK` in `shaders/softmax.wgsl`.
+/// Class planes of a group that an invocation of [`APPLY`] owns, `CLASS_BLOCK` in `shaders/softmax.wgsl`.
 const CLASS_BLOCK: u32 = 8;
-
-/// Neighbouring groups that an invocation of [`APPLY`] owns where it owns several, `APPLY_GROUPS` in
-/// `shaders/softmax.wgsl`.
-const APPLY_GROUPS: u32 = 4;
 
 /// The dimension whose elements a softmax makes sum to 1.
 ///
@@ -215,6 +225,10 @@ impl Softmax {
             let buffers = [from.near, from.far, to.near, to.far];
             return dispatch.push(gpu, (&REGISTERS, specialisation), params, &buffers, (params.groups, images));
         }
+        if access.is_adjacent() {
+            let buffers = [from.near, from.far, to.near, to.far];
+            return dispatch.push(gpu, (&CACHED, specialisation), params, &buffers, (strips(params, access), images));
+        }
         let found = push_statistics(gpu, dispatch, [&from.near, &from.far], (params, images), specialisation)?;
         // Each half on its own: the results of a class depend on no other's.
         for (from, to) in from.halves().into_iter().zip(to.halves()) {
@@ -226,8 +240,7 @@ impl Softmax {
                 Bound::whole(gpu, binding::MAXIMUM_IN, &found[0])?,
                 Bound::whole(gpu, binding::SCALE_IN, &found[1])?,
             ];
-            let strips = params.groups.div_ceil(if access.is_adjacent() { APPLY_GROUPS } else { 1 });
-            let invocations = strips * params.classes.div_ceil(CLASS_BLOCK);
+            let invocations = params.groups * params.classes.div_ceil(CLASS_BLOCK);
             let specialisation = Specialisation { halves: false, ..specialisation };
             dispatch.push(gpu, (&APPLY, specialisation), params, &apply, (invocations, images))?;
         }
@@ -327,7 +340,11 @@ pub(in crate::ops) fn push_statistics(
         Bound::whole(gpu, binding::MAXIMUM_OUT, maximum)?,
         Bound::whole(gpu, binding::SCALE_OUT, scale)?,
     ];
-    let strips = params.groups.div_ceil(if specialisation.access.is_adjacent() { STRIP } else { 1 });
+    let strips = strips(params, specialisation.access);
     dispatch.push(gpu, (&STATISTICS, specialisation), params, &buffers, (strips, images))?;
     Ok(found)
+}
+
+fn strips(params: Params, access: Access) -> u32 {
+    params.groups.div_ceil(if access.is_adjacent() { STRIP } else { 1 })
 }

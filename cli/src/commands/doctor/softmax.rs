@@ -7,7 +7,7 @@ use super::data::{CLASSES, Random, Reading, Sample, Special};
 use super::findings::{FLUSHED, Findings, Subject, U};
 use super::{Case, Cases, Context, guarded};
 
-const PLANES: &[&str] = &["softmax registers", "softmax statistics", "softmax apply"];
+const PLANES: &[&str] = &["softmax registers", "softmax statistics", "softmax apply", "softmax cached"];
 const ROWS: &[&str] = &["softmax rows"];
 
 pub fn cases() -> Cases {
