@@ -108,7 +108,7 @@ pub struct Bench {
     /// Shapes of logits, C×H×W or N×C×H×W [default: 21x512x512 19x1024x2048]
     #[arg(long, num_args = 1.., value_name = "CxHxW", value_parser = parse_shape)]
     pub shape: Vec<[u32; 4]>,
-    /// Operators, by default all
+    /// Operators, by default all that the logits have classes for
     #[arg(long, num_args = 1.., value_name = "OP")]
     pub op: Vec<BenchOperator>,
     /// Types of logits [default: f32]
@@ -147,6 +147,19 @@ pub enum BenchOperator {
 }
 
 impl BenchOperator {
+    /// The fewest classes that it has a meaning for.
+    pub fn least_classes(self) -> u32 {
+        match self {
+            Self::Top3 | Self::Top3Probabilities => 3,
+            _ => 1,
+        }
+    }
+
+    /// Whether its result has another size than the logits.
+    pub fn is_scaled(self) -> bool {
+        matches!(self, Self::Segment | Self::SegmentConfidence)
+    }
+
     /// The name on the command line.
     pub fn name(self) -> String {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())

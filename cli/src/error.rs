@@ -24,6 +24,17 @@ pub enum Error {
         source: seghead::Error,
     },
 
+    /// As [`Gpu`](Self::Gpu), for an operator that was to be measured.
+    #[error("{operator} of {shape}: {source}")]
+    Measured {
+        /// The operator, with what it was told.
+        operator: String,
+        /// The shape of the logits.
+        shape: String,
+        /// What the library says.
+        source: seghead::Error,
+    },
+
     /// Options that do not go together or with the files.
     #[error("{0}")]
     Usage(String),
@@ -43,11 +54,13 @@ impl Error {
         use seghead::Error::{Abandoned, Device, Map, MapRange, NoAdapter, OutOfMemory, Poll, RequestDevice};
         match self {
             Self::File(error) => error.exit_code(),
-            Self::Gpu(error) | Self::Content { source: error, .. } => match error {
-                NoAdapter { .. } | RequestDevice { .. } | OutOfMemory { .. } => 1,
-                Device(_) | Map(_) | MapRange(_) | Abandoned | Poll(_) => 1,
-                _ => 2,
-            },
+            Self::Gpu(error) | Self::Content { source: error, .. } | Self::Measured { source: error, .. } => {
+                match error {
+                    NoAdapter { .. } | RequestDevice { .. } | OutOfMemory { .. } => 1,
+                    Device(_) | Map(_) | MapRange(_) | Abandoned | Poll(_) => 1,
+                    _ => 2,
+                }
+            }
             Self::Usage(_) => 2,
             Self::Wrong(_) | Self::Stdout(_) => 1,
         }

@@ -72,6 +72,20 @@ fn transfer_by_the_environment() {
 }
 
 #[test]
+fn by_default_all_that_there_are_classes_for() {
+    for (shape, top) in [("1x8x8", &["top-1"][..]), ("3x8x8", &["top-1", "top-3", "top-3-probabilities"])] {
+        let output = bench(&["-q", "--json", "--runs", "1", "--shape", shape]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let operators: Vec<_> =
+            report["rows"].as_array().unwrap().iter().map(|row| row["op"].as_str().unwrap()).collect();
+        assert!(operators.contains(&"argmax"), "{operators:?}");
+        let found: Vec<_> = operators.into_iter().filter(|operator| operator.starts_with("top")).collect();
+        assert_eq!(found, top, "{shape}");
+    }
+}
+
+#[test]
 fn what_cannot_be_measured() {
     for (arguments, named) in [
         (&["--shape", "3x8"][..], "3x8"),
@@ -79,7 +93,8 @@ fn what_cannot_be_measured() {
         (&["--shape", "3x8x8", "--op", "frobnicate"], "frobnicate"),
         (&["--shape", "3x8x8", "--type", "f64"], "f64"),
         (&["--shape", "3x8x8", "--scale", "-1"], "-1"),
-        (&["--shape", "3x8x8", "--op", "segment", "--scale", "0.01"], "0"),
+        (&["--shape", "3x8x8", "--op", "segment", "--scale", "0.01"], "segment at --scale 0.01 of 3x8x8"),
+        (&["--shape", "2x8x8", "--op", "top-3"], "top-3 of 2x8x8"),
         (&["--shape", "3x8x8", "--runs", "0"], "0"),
         (&["--shape", "4000000000x4000000000x4000000000"], "elements"),
         (&["--shape", "1000x1000x1000", "--type", "f16"], "bytes"),

@@ -40,7 +40,11 @@ pub fn run(args: &Bench, common: &Common) -> Result<(), Error> {
             };
             let tensors = Tensors::new(&gpu, logits.with_element_type(element_type))?;
             for &operator in &operators {
-                rows.push(Row::measure(&gpu, &clock, &tensors, (operator, args.scale), args.runs as usize)?);
+                // All that these logits have classes for, unless one is asked for by name.
+                if !args.op.is_empty() || operator.least_classes() <= logits.classes() {
+                    let row = Row::measure(&gpu, &clock, &tensors, (operator, args.scale), args.runs as usize);
+                    rows.push(row.map_err(|source| measured(operator, args.scale, &tensors, source))?);
+                }
                 progress.advance();
             }
         }
@@ -49,6 +53,11 @@ pub fn run(args: &Bench, common: &Common) -> Result<(), Error> {
     let runs = args.runs as usize;
     let beside = (clock.empty(&gpu, 10 * runs)?, Small::measure(&gpu, &clock, runs)?);
     print_result(common, &report(&gpu, &clock, &rows, &beside), &table(&gpu, &clock, &rows, &beside))
+}
+
+fn measured(operator: BenchOperator, scale: f64, tensors: &Tensors<'_>, source: seghead::Error) -> Error {
+    let scaled = if operator.is_scaled() { format!(" at --scale {scale}") } else { String::new() };
+    Error::Measured { operator: operator.name() + &scaled, shape: tensors.shape(), source }
 }
 
 /// One operator on one shape.
@@ -75,7 +84,7 @@ impl Row {
         tensors: &Tensors<'_>,
         (operator, scale): (BenchOperator, f64),
         runs: usize,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, seghead::Error> {
         let start = std::time::Instant::now();
         let Work { dispatch, bytes, end_to_end } = operators::work(tensors, operator, scale)?;
         gpu.warm_up([&dispatch])?;
