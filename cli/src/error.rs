@@ -25,12 +25,10 @@ pub enum Error {
     },
 
     /// As [`Gpu`](Self::Gpu), for an operator that was to be measured.
-    #[error("{operator} of {shape}: {source}")]
+    #[error("{what}: {source}")]
     Measured {
-        /// The operator, with what it was told.
-        operator: String,
-        /// The shape of the logits.
-        shape: String,
+        /// The operator and the shape of its logits.
+        what: String,
         /// What the library says.
         source: seghead::Error,
     },

@@ -57,7 +57,7 @@ pub fn run(args: &Bench, common: &Common) -> Result<(), Error> {
 
 fn measured(operator: BenchOperator, scale: f64, tensors: &Tensors<'_>, source: seghead::Error) -> Error {
     let scaled = if operator.is_scaled() { format!(" at --scale {scale}") } else { String::new() };
-    Error::Measured { operator: operator.name() + &scaled, shape: tensors.shape(), source }
+    Error::Measured { what: format!("{}{scaled} of {}", operator.name(), tensors.shape()), source }
 }
 
 /// One operator on one shape.
