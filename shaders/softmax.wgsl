@@ -10,8 +10,7 @@
 // them once. `statistics` and `apply`, for more: the first finds maximum and scale (1 / Σ, or log Σ) of every pixel, the
 // second reads the logits again and writes the results, an invocation CLASS_BLOCK planes of one group, so that few streams
 // are written at a time. `cached` instead of both, on a software adapter: it reads the logits of a few groups again while
-// they are in the caches. `rows`: an invocation owns a row, whose elements are neighbours, and walks it
-// twice.
+// they are in the caches. `rows`: an invocation owns a row, whose elements are neighbours, and walks it twice.
 //
 // As in PyTorch a pixel with a NaN, a +Inf or nothing but −Inf is NaN in every class, and −Inf beside a finite logit
 // has the probability 0.
@@ -103,10 +102,6 @@ fn registers(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocat
   }
 }
 
-// Elements between planes from which on a walk through them is worth fetching ahead; of what is normalised along its
-// height, the planes are rows, and near.
-const FAR_PLANES: u32 = 8192u;
-
 @group(0) @binding(3) var<storage, read_write> maximum_out: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> scale_out: array<vec4<f32>>;
 
@@ -119,9 +114,7 @@ fn statistics(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invoca
   if first_group >= group_count() {
     return;
   }
-  if plane_stride() >= FAR_PLANES {
-    first_group += touch(image, position, STRIP);
-  }
+  first_group += touch(image, position, STRIP);
   let end = min(first_group + STRIP, group_count());
   var firsts: array<u32, STRIP>;
   for (var k = 0u; k < STRIP; k++) {
@@ -191,9 +184,7 @@ fn cached(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation
   if first_group >= group_count() {
     return;
   }
-  if plane_stride() >= FAR_PLANES {
-    first_group += touch(image, position, STRIP);
-  }
+  first_group += touch(image, position, STRIP);
   var firsts: array<u32, STRIP>;
   var outs: array<u32, STRIP>;
   var lefts: array<u32, STRIP>;

@@ -3,6 +3,7 @@
 use wgpu::Limits;
 
 use crate::kernel::{KERNELS, Kernel, Resource, WORKGROUP};
+use crate::ops::loss::WORKGROUP_MEMORY;
 use crate::{Gpu, Logits};
 
 /// The least size of bindings that every operator works with, in buffers of twice that size.
@@ -12,7 +13,7 @@ impl Gpu {
     /// What any device must have, so that every operator runs at small sizes; no features.
     ///
     /// These are 7 storage buffers and a storage texture in one bind group, with numbers below 9; workgroups of
-    /// 128 × 1 × 1 invocations without workgroup memory, 65 535 to a dimension; bindings of 16 KiB in buffers of 32 KiB.
+    /// 128 × 1 × 1 invocations with 2 KiB of memory, 65 535 to a dimension; bindings of 16 KiB in buffers of 32 KiB.
     /// Everything else is as in [`Limits::downlevel_webgl2_defaults`], the least that wgpu knows. [`Limits::defaults`], which every WebGPU
     /// device has, are enough; [`Limits::downlevel_defaults`] have too few storage buffers.
     ///
@@ -53,6 +54,7 @@ impl Gpu {
             max_buffer_size: 2 * LEAST_BINDING,
             max_storage_textures_per_shader_stage: 1,
             max_compute_invocations_per_workgroup: WORKGROUP,
+            max_compute_workgroup_storage_size: WORKGROUP_MEMORY,
             max_compute_workgroup_size_x: WORKGROUP,
             max_compute_workgroup_size_y: 1,
             max_compute_workgroup_size_z: 1,

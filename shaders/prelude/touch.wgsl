@@ -6,11 +6,15 @@
 
 const LANES: u32 = 8u; // invocations that run together; where it is others, some lines are fetched twice or a little late
 const LINE: u32 = 64u / ELEMENT_BYTES; // elements of a cache line
+// Elements between planes from which on it is worth it: of small images, and of what is normalised along its height, whose
+// planes are rows, several are in one page, and processors fetch ahead by themselves.
+const FAR_PLANES: u32 = 8192u;
 
 // For invocations that own `own` neighbouring groups each, a power of two. Returns 0, which no compiler knows: what is
-// read has to be for something. Where invocations do not own neighbours, nothing is read.
+// read has to be for something. Where invocations do not own neighbours, or planes
+// are near, nothing is read.
 fn touch(image: u32, position: u32, own: u32) -> u32 {
-  if !ADJACENT {
+  if !ADJACENT || plane_stride() < FAR_PLANES {
     return 0u;
   }
   let lane = position % LANES;

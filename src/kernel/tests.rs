@@ -116,6 +116,21 @@ fn every_shader_file_is_in_a_kernel() {
 }
 
 #[test]
+fn workgroups_share_what_is_required() {
+    let shared = |kernel: &&Kernel| {
+        let specialisations = (kernel.specialisations)(3).into_iter().chain((kernel.specialisations)(30));
+        let of_module = |module: naga::Module| -> u32 {
+            let variables = module.global_variables.iter().map(|(_, variable)| variable);
+            let shared = variables.filter(|variable| variable.space == naga::AddressSpace::WorkGroup);
+            shared.map(|variable| module.types[variable.ty].inner.size(module.to_ctx())).sum()
+        };
+        specialisations.map(|one| of_module(validate(&one.source(kernel)).unwrap())).max().unwrap_or(0)
+    };
+    let most = KERNELS.iter().map(shared).max();
+    assert_eq!(most, Some(crate::Gpu::required_limits().max_compute_workgroup_storage_size));
+}
+
+#[test]
 fn params_lie_where_the_shaders_look() {
     let module =
         validate(&Specialisation::new(Access::Vec4, ElementType::F32, 0).source(&ops::sigmoid::SIGMOID)).unwrap();

@@ -9,7 +9,9 @@ mod pixels;
 pub use against::Targets;
 pub(crate) use against::{Against, ignore_index_in_32_bits};
 pub(crate) use host_targets::{HostLabels, HostTargets, SoftTargets, with_labels, with_soft_targets};
-pub(crate) use partials::{FAN, FINISH, NONE, PARTIALS, PartialSums, RECORD, REDUCTION, total_weight};
+pub(crate) use partials::{
+    FAN, FINISH, NONE, PARTIALS, PartialSums, RECORD, REDUCTION, WORKGROUP_MEMORY, total_weight,
+};
 pub(crate) use pixels::{Asked, Inputs, OfBand, Output, PixelLoss, dispatch, run};
 
 use wgpu::BufferBinding;

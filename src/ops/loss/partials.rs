@@ -31,7 +31,7 @@ pub(crate) static FINISH: Kernel = Kernel {
     specialisations: |_| vec![REDUCTION],
 };
 
-/// How kernels of single invocations over records are specialised.
+/// How kernels over records are specialised.
 pub(crate) const REDUCTION: Specialisation = Specialisation::new(Access::Vec4, ElementType::F32, 0);
 
 /// Groups of four pixels that an invocation sums up, `GROUPS` in `shaders/prelude/partials.wgsl`.
@@ -45,6 +45,9 @@ const FINISHED: u32 = FAN * 16;
 
 /// Bytes of a [`LossRecord`], and of a partial sum.
 pub(crate) const RECORD: u64 = size_of::<LossRecord>() as u64;
+
+/// Bytes that the workgroup of [`FINISH`] shares: a partial sum of each invocation. No other kernel shares any.
+pub(crate) const WORKGROUP_MEMORY: u32 = WORKGROUP * RECORD as u32;
 
 /// What [`LossRecord::first_invalid`] holds where every target is valid, `NONE` in `shaders/prelude/partials.wgsl`.
 pub(crate) const NONE: u32 = u32::MAX;
